@@ -1,0 +1,66 @@
+# Needs python3 (3.11 or later) with its venv module, git and make. Everything is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# pip reads the pins from its environment, so that they also hold for the build backend that it fetches by itself
+# (newer versions of pip know that one by a name of its own).
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(BIN)/python -m pip install --quiet
+# A stamp is newer than the files that decide what is installed, or its step is done again.
+INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.installed-test
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help .venv demo crash-demo test lint types rules bench clean
+
+help:
+	@echo "make demo        run the example workflow on this repository"
+	@echo "make crash-demo  kill a run again and again, and see it end as if nothing had happened"
+	@echo "make test        all tests"
+	@echo "make lint        style (ruff)"
+	@echo "make types       types (mypy --strict)"
+	@echo "make rules       which room may import which (import-linter)"
+	@echo "make bench       measurements"
+	@echo "make clean       remove the environment, caches and build products; runs are kept"
+
+.venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing Perdure into $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("Perdure needs Python 3.11 or later; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable .
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	@echo "installing the test tools into $(VENV)"
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/perdure run examples/release_notes.py --input repo=.
+
+crash-demo: $(INSTALLED)
+	$(BIN)/python examples/crash_demo.py
+
+test: $(TESTABLE)
+	$(BIN)/python -m pytest
+
+lint: $(TESTABLE)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(TESTABLE)
+	$(BIN)/mypy --strict perdure
+
+rules: $(TESTABLE)
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

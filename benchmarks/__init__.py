@@ -1,0 +1,1 @@
+"""Perdure measured beside its peers, in the same run, on the same disk. See README.md."""

@@ -1,0 +1,109 @@
+"""Calling a step's function: inline, in a thread, or in a process, within its timeout."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from perdure.core.errors import StepTimeout
+from perdure.core.policies import StepPolicy
+from perdure.engine.current import StepInfo, step_info
+
+if TYPE_CHECKING:
+    from perdure.engine.services import Services
+    from perdure.workflow.steps import Step
+
+
+class TimedOut(Exception):
+    """An attempt did not end within its timeout; `thread` says that its thread still runs."""
+
+    def __init__(self, timeout_s: float, *, thread: bool = False) -> None:
+        super().__init__(f"no answer within {timeout_s:g} s")
+        self.thread = thread
+        self.error_code = StepTimeout.code
+        self.error_type = "TimeoutError"
+
+
+async def call(
+    services: Services,
+    step: Step[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    info: StepInfo,
+    late: Callable[[asyncio.Future[Any]], None] | None = None,
+) -> Any:
+    """Call a step's function once.
+
+    Args:
+        late: told about the future of a thread that was abandoned, so that its late result can be noted.
+
+    Raises:
+        TimedOut: it did not end in time.
+        Exception: whatever the function raised.
+    """
+    policy = step.policy
+    token = step_info.set(info)
+    try:
+        if step.is_async:
+            coroutine = step.fn(*args, **kwargs)
+            if policy.timeout_s is None:
+                return await coroutine
+            return await _within(policy.timeout_s, coroutine)
+        if policy.isolation == "inline":
+            value = step.fn(*args, **kwargs)
+            return await value if inspect.isawaitable(value) else value
+        if policy.isolation == "process":
+            from perdure.engine.processes import call_in_process
+
+            return await call_in_process(step, args, kwargs, info, timeout_s=policy.timeout_s)
+        return await _in_thread(services, step, policy, args, kwargs, late)
+    finally:
+        step_info.reset(token)
+
+
+async def _within(timeout_s: float, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        async with asyncio.timeout(timeout_s) as timer:
+            return await coroutine
+    except TimeoutError as error:
+        if timer.expired():
+            raise TimedOut(timeout_s) from error
+        raise
+
+
+async def _in_thread(
+    services: Services,
+    step: Step[..., Any],
+    policy: StepPolicy,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    late: Callable[[asyncio.Future[Any]], None] | None,
+) -> Any:
+    future = services.threads.run(step.fn, *args, **kwargs)
+    try:
+        done, _ = await asyncio.wait((future,), timeout=policy.timeout_s)
+    except asyncio.CancelledError:
+        _abandon(services, future, late)
+        raise
+    if not done:
+        _abandon(services, future, late)
+        assert policy.timeout_s is not None
+        raise TimedOut(policy.timeout_s, thread=True)
+    return future.result()
+
+
+def _abandon(
+    services: Services, future: asyncio.Future[Any], late: Callable[[asyncio.Future[Any]], None] | None
+) -> None:
+    if future.done():
+        return
+    services.threads.abandon()
+    future.add_done_callback(late if late is not None else _ignore)
+
+
+def _ignore(future: asyncio.Future[Any]) -> None:
+    """Retrieve the exception, so that asyncio does not report it as forgotten."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,172 @@
+"""Children: runs that a run spawns. A child is a run like any other; its parent records that it spawned it, and takes its
+outcome once, in the order in which outcomes were taken."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+import orjson
+
+from perdure.core import kinds
+from perdure.core.errors import ChildFailed, PerdureError, RunAbandoned
+from perdure.core.events import IndexChange
+from perdure.core.ids import child_run_id
+from perdure.engine import waiting
+from perdure.engine.failures import with_origin
+from perdure.engine.large import by_reference
+from perdure.journal.state import TERMINAL
+
+if TYPE_CHECKING:
+    from perdure.engine.execution import Execution
+    from perdure.engine.run import Run
+    from perdure.engine.scopes import Scope
+    from perdure.workflow.graph import Graph
+
+R = TypeVar("R")
+_OUTCOME: Final = {kinds.RUN_COMPLETED: "completed", kinds.RUN_FAILED: "failed", kinds.RUN_CANCELLED: "cancelled"}
+
+
+class ChildHandle(Generic[R]):
+    """A child run, as its parent sees it.
+
+    Attributes:
+        id: the child's run id, derived from parent, scope and key.
+    """
+
+    def __init__(self, run: Run, child_id: str, graph: Graph) -> None:
+        self._run = run
+        self._graph = graph
+        self.id = child_id
+
+    async def result(self) -> R:
+        """Wait until the child has ended, and take its outcome.
+
+        Raises:
+            ChildFailed: it ended `failed` or `cancelled`; `details` holds its status and error.
+        """
+        tree = await self._run._child_result(self.id)
+        return cast(R, self._graph.output.load_json(tree))
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask the child to end; `result` then raises `ChildFailed`."""
+        await self._run._cancel_child(self.id, reason)
+
+
+async def spawn(
+    execution: Execution, scope: Scope, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None
+) -> tuple[str, Graph]:
+    """Record the spawn (a barrier), then start the child; both can be repeated without a second child."""
+    registry = execution.services.registry
+    if not isinstance(definition, str):
+        registry.register(definition)
+    graph = registry.get(definition if isinstance(definition, str) else definition.name)
+    raw = graph.dump_input(graph.bind(args, kwargs))
+    key = scope.key_for(f"spawn.{graph.name}", key)
+    asked = b'{"input":%s,"workflow":%s}' % (raw, orjson.dumps(graph.name))
+    fingerprint = sha256(asked).hexdigest()
+    record = scope.recall(key)
+    if record is not None:
+        if record.what != "child" or record.fingerprint != fingerprint:
+            await execution.drifted_input(scope, key, record, "child", asked)
+        assert record.intent is not None
+        child_id: str = record.intent.data["child"]
+    else:
+        if scope.unasked:
+            await execution.drifted_missing(scope, key)
+        if execution.permits is not None:
+            await execution.permit()
+        reopened = execution.log.state.reopened
+        child_id = child_run_id(execution.run_id, scope.path, key if not reopened else f"{key}/{reopened}")
+        await _record_spawn(execution, scope, key, graph, child_id, raw, fingerprint)
+    child = execution.log.state.children.get(child_id)
+    if child is None or child.settled is None:
+        assert execution.services.start_child is not None
+        await execution.services.start_child(child_id, graph, raw, execution.run_id, scope.path, key)
+    return child_id, graph
+
+
+async def _record_spawn(
+    execution: Execution, scope: Scope, key: str, graph: Graph, child_id: str, raw: bytes, fingerprint: str
+) -> None:
+    payload = {
+        "child": child_id,
+        "workflow": graph.name,
+        "fingerprint": fingerprint,
+        "input": orjson.Fragment(by_reference(raw, execution.log.keep)),
+    }
+    draft = execution.services.draft(
+        kinds.CHILD_SPAWNED, orjson.dumps(payload), node=scope.node, scope=scope.path, key=key
+    )
+    try:
+        stands = await execution.log.decide(draft, execution.start_again(draft))
+    except PerdureError as error:
+        raise RunAbandoned(error.message) from error
+    if not stands:
+        execution.check()
+        raise RunAbandoned("the spawn was withdrawn")
+
+
+async def take_outcome(execution: Execution, scope: Scope, child_id: str) -> Any:
+    """Wait for a child and take its outcome; a child that was settled before gives the recorded one."""
+    event = await waiting.wait(
+        execution, scope, f"child.{child_id[:13]}", None, {"child": child_id}, {"wait": "child", "child": child_id}
+    )
+    data = event.data
+    if data["status"] == "completed":
+        return await execution.value_of(data, "output")
+    error = data.get("error") or {}
+    message = f"child {child_id} {data['status']}" + (f": {error['message']}" if error.get("message") else "")
+    failed = ChildFailed(
+        message,
+        error_code=error.get("code", data["status"]),
+        error_type=error.get("type", "ChildFailed"),
+        details={"status": data["status"], "error": error or None},
+        run_id=execution.run_id,
+        child_id=child_id,
+    )
+    raise with_origin(failed, scope.path, event.key or "")
+
+
+async def settle_children(execution: Execution) -> None:
+    """Append `child.settled` for each child that is waited for and has ended."""
+    for waiter in list(execution.waiters.values()):
+        if waiter.child is None or waiter.future.done() or execution.stopping is not None:
+            continue
+        settled = execution.log.state.children.get(waiter.child)
+        if settled is not None and settled.settled is not None:
+            execution.settle(waiter, settled.settled)
+            continue
+        row = await execution.services.store.get_run(waiter.child)
+        if row is None or row.status not in TERMINAL or waiter.future.done() or waiter.child in execution.settling:
+            continue
+        execution.settling.add(waiter.child)
+        payload = await outcome_payload(execution, waiter.child)
+        draft = execution.services.draft(
+            kinds.CHILD_SETTLED,
+            execution.redact(orjson.dumps(payload)),
+            scope=waiter.scope,
+            key=waiter.key,
+            change=IndexChange(status="running", due_ms=0, closed=(waiter.wait_id,)),
+        )
+        execution.log.add(draft)
+        event = execution.own_event(draft)
+        for other in list(execution.waiters.values()):
+            if other.child == waiter.child:
+                execution.settle(other, event)
+
+
+async def outcome_payload(execution: Execution, child_id: str) -> dict[str, Any]:
+    """What a child's journal says of its end."""
+    store = execution.services.store
+    head = await store.head(child_id)
+    assert head is not None
+    after = head.seq
+    while after > 0:
+        after = max(0, after - 64)
+        for event in reversed(await store.read(child_id, after=after)):
+            if event.kind in _OUTCOME:
+                payload: dict[str, Any] = {"child": child_id, "status": _OUTCOME[event.kind], "child_seq": event.seq}
+                payload |= {name: event.data[name] for name in ("output", "error") if event.data.get(name) is not None}
+                return payload
+    raise PerdureError(f"run {child_id} has ended without an outcome", run_id=child_id)

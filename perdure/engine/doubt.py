@@ -1,0 +1,160 @@
+"""Doubt: a side effect whose answer was lost is never silently repeated and never silently assumed.
+
+The step's policy decides: a person is asked, the step fails, a probe looks whether it happened, or it is tried again.
+After a lost lease a probe or another try waits until the lost worker's call has certainly ended.
+"""
+
+from __future__ import annotations
+
+import inspect
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from perdure.core import kinds
+from perdure.core.errors import InputTypeError, RunAbandoned, ValueRefusedError
+from perdure.engine.failures import describe
+from perdure.journal.state import Record
+from perdure.workflow.graph import Done
+
+if TYPE_CHECKING:
+    from perdure.engine.stepping import StepCall
+
+
+class _Answer:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+NotDone: Final = _Answer("NotDone")
+"""What a probe returns when it found that the effect did not happen: the step is tried again."""
+Unknown: Final = _Answer("Unknown")
+"""What a probe returns when it cannot tell: a person is asked."""
+
+
+async def settle_doubt(made: StepCall, record: Record) -> bool:
+    """Resolve a doubt by the step's policy.
+
+    Returns:
+        True when the step has its fact now, False when it is known not to have happened and is to be tried again.
+    """
+    resolution = record.resolution.data if record.resolution is not None else None
+    while True:
+        if resolution is None:
+            resolution = await _by_policy(made)
+        if resolution["resolution"] == "not_done":
+            _try_again(made, record)
+            return False
+        if resolution["resolution"] == "fail":
+            error = resolution.get("error") or _doubt_error("the step was in doubt and was resolved as failed")
+            _settle(made, record, kinds.STEP_FAILED, made.fact(error=error))
+            return True
+        try:
+            data = await _done_value(made, resolution)
+        except (ValueRefusedError, InputTypeError) as error:
+            _doubt_again(made, f"the value that was given does not fit: {error.message}")
+            resolution = None
+            continue
+        _settle(made, record, kinds.STEP_COMPLETED, made.fact(result=orjson.Fragment(data)))
+        return True
+
+
+async def _by_policy(made: StepCall) -> dict[str, Any]:
+    policy = made.policy
+    if policy.in_doubt == "fail":
+        return {"resolution": "fail", "by": "policy"}
+    if policy.in_doubt in ("retry", "probe"):
+        assert policy.timeout_s is not None
+        await made.execution.wait_out_lost_lease(made.scope, policy.timeout_s)
+        if policy.in_doubt == "retry":
+            return {"resolution": "not_done", "by": "policy"}
+        found = await _probed(made)
+        if found is not None:
+            return found
+    return await _asked(made)
+
+
+async def _probed(made: StepCall) -> dict[str, Any] | None:
+    """What the probe found; `None` when it cannot tell."""
+    execution = made.execution
+    probe = made.step.probe
+    assert probe is not None
+    try:
+        args, kwargs = made.step.load_input(orjson.loads(made.data))
+        if inspect.iscoroutinefunction(probe):
+            answer = await probe(*args, **kwargs)
+        else:
+            answer = await execution.services.threads.run(probe, *args, **kwargs)
+    except RunAbandoned:
+        raise
+    except Exception as error:
+        made.append(kinds.STEP_NOTED, orjson.dumps({"note": "probe failed", "error": describe(error)}))
+        return None
+    if answer is NotDone:
+        resolution: dict[str, Any] = {"resolution": "not_done", "by": "probe"}
+    elif answer is Unknown or answer is None:
+        return None
+    elif isinstance(answer, Done):
+        resolution = {"resolution": "done", "by": "probe", "value": made.step.output.tree(answer.output)}
+    else:
+        made.append(kinds.STEP_NOTED, orjson.dumps({"note": f"probe returned {type(answer).__name__}"}))
+        return None
+    made.append(kinds.STEP_RESOLVED, execution.redact(orjson.dumps(resolution)))
+    return resolution
+
+
+async def _asked(made: StepCall) -> dict[str, Any]:
+    """Ask a person, and wait for the answer."""
+    execution = made.execution
+    event = await execution.ask_about_doubt(made)
+    return event.data or {"resolution": "fail"}
+
+
+async def _done_value(made: StepCall, resolution: dict[str, Any]) -> bytes:
+    """The recorded bytes of the value that a doubt was resolved with, validated against the step's return type."""
+    tree = await made.execution.value_of(resolution, "value")
+    output = made.step.output
+    return output.dump(output.check_input(tree))
+
+
+def _settle(made: StepCall, record: Record, kind: str, payload: bytes) -> None:
+    execution = made.execution
+    draft = execution.services.draft(
+        kind, execution.redact(payload), node=made.scope.node, scope=made.scope.path, key=made.key
+    )
+    execution.log.add(draft)
+    record.fact = execution.own_event(draft)
+    record.doubt = None
+
+
+def _try_again(made: StepCall, record: Record) -> None:
+    now_ms = made.execution.services.clock.now_ms()
+    payload = {
+        "attempt": made.attempt,
+        "error": _doubt_error("it was found not to have happened"),
+        "due_ms": now_ms,
+        "fingerprint": made.fingerprint,
+        "since_ms": made.since_ms,
+        "free": True,
+    }
+    made.free_waits += 1
+    made.append(kinds.STEP_RETRIED, orjson.dumps(payload))
+    record.doubt = None
+    record.resolution = None
+
+
+def _doubt_again(made: StepCall, cause: str) -> None:
+    made.append(kinds.STEP_DOUBTED, orjson.dumps({"attempt": made.attempt, "cause": cause}))
+
+
+def _doubt_error(message: str) -> dict[str, Any]:
+    return {"code": "in_doubt", "type": "InDoubt", "message": message, "details": None}
+
+
+def wait_id_of(prefix: str, scope: str, key: str, attempt: int = 0) -> str:
+    """The id of a wait: derived from its place, so that it is the same after a restart."""
+    return prefix + sha256(f"{scope}\x00{key}\x00{attempt}".encode()).hexdigest()[:12]

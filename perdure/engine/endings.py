@@ -1,0 +1,170 @@
+"""How a turn with a run ends: the run's terminal event, a new generation, a pause, a drain, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from perdure.core import kinds
+from perdure.core.events import NEVER, Draft, IndexChange
+from perdure.journal.state import DELETED, RunState
+from perdure.workflow.graph import Break, Finish
+
+if TYPE_CHECKING:
+    from perdure.engine.execution import Ending, Execution
+    from perdure.engine.log import RunLog
+    from perdure.engine.services import Services
+
+
+def apply_writes(context: dict[str, Any], writes: Mapping[str, Any]) -> None:
+    """Apply a node's writes to a run's state."""
+    for name, value in writes.items():
+        if value is DELETED:
+            context.pop(name, None)
+        else:
+            context[name] = value
+
+
+async def conclude(execution: Execution, route: Finish | Break) -> None:
+    """Append the run's outcome: a barrier, and a decision that a cancel or a pause that came first takes back."""
+    if isinstance(route, Finish):
+        kind, fields = kinds.RUN_COMPLETED, {"output": route.output}
+    else:
+        kind, fields = kinds.RUN_FAILED, {"error": dict(route.error)}
+
+    def again(state: RunState) -> Draft | None:
+        if state.cancel_requested is not None or state.paused is not None:
+            return None
+        return _terminal(execution.services, state, kind, fields, execution.taken)
+
+    draft = again(execution.log.state)
+    if draft is not None:
+        await execution.log.decide(draft, again)
+
+
+def _terminal(services: Services, state: RunState, kind: str, fields: dict[str, Any], taken: Set[int]) -> Draft:
+    unread = [signal for signal in state.unread_signals() if signal["seq"] not in taken]
+    children = state.live_children()
+    payload = dict(fields)
+    if unread:
+        payload["unread_signals"] = unread
+    if children:
+        payload["live_children"] = children
+    status = kind.partition(".")[2]
+    closed: tuple[str, ...] = ("*",)
+    if kind == kinds.RUN_CANCELLED:
+        closed = tuple(wait.wait_id for wait in state.open_waits() if wait.kind != "question")
+    parent = (state.manifest.get("parent") or {}).get("run_id")
+    change = IndexChange(status=status, reason="", due_ms=NEVER, closed=closed, release=True, wake=parent)
+    return services.draft(kind, orjson.dumps(payload), change=change)
+
+
+async def cancelled(services: Services, log: RunLog, taken: Set[int] = frozenset()) -> None:
+    """Cancel the children, then append `run.cancelled`, which lists what is in doubt. Needs no code of the workflow."""
+    request = log.state.cancel_requested
+    reason = request.data.get("reason", "") if request is not None else ""
+    if services.cancel_run is not None:
+        for child_id in log.state.live_children():
+            cause = f"parent cancelled: {reason}".rstrip(": ")
+            await services.cancel_run(child_id, reason=cause, command_id=f"cancel-{log.run_id}")
+
+    def again(state: RunState) -> Draft | None:
+        doubts = [{"scope": scope, "key": key} for scope, key in doubtful(state)]
+        fields: dict[str, Any] = {"reason": reason}
+        if doubts:
+            fields["in_doubt"] = doubts
+        return _terminal(services, state, kinds.RUN_CANCELLED, fields, taken)
+
+    await log.barrier()
+    draft = again(log.state)
+    assert draft is not None
+    await log.decide(draft, again)
+
+
+def doubtful(state: RunState) -> list[tuple[str, str]]:
+    """Steps of a run that ends of which nobody knows whether they happened."""
+    return [
+        (scope, key)
+        for scope, records in state.scopes.items()
+        for key, record in records.items()
+        if record.fact is None
+        and (record.doubt is not None or (record.intent is not None and record.step_kind == "once" and record.due_ms is None))
+    ]
+
+
+async def continue_run(execution: Execution, data: bytes) -> None:
+    """Append `run.continued`: a new generation with its input, the state, unread signals and live children."""
+    log = execution.log
+    await log.barrier()
+    state_bytes = orjson.dumps({name: value for name, value in execution.context.items() if value is not DELETED})
+
+    def again(state: RunState) -> Draft | None:
+        if state.cancel_requested is not None or state.paused is not None:
+            return None
+        signals = [
+            {name: event.data.get(name) for name in ("name", "payload", "match", "sender_id")}
+            | {"seq": event.seq}
+            for queue in state.signals.values()
+            for event in queue
+            if event.seq not in execution.taken
+        ]
+        children = [
+            {"child": child.child_id, "workflow": child.workflow, "detached": child.detached, "seq": child.spawned.seq}
+            for child in state.children.values()
+            if child.settled is None
+        ]
+        payload = {
+            "generation": state.generation + 1,
+            "input": orjson.Fragment(data),
+            "state": orjson.Fragment(state_bytes),
+            "signals": [{k: v for k, v in signal.items() if v is not None} for signal in signals],
+            "children": children,
+            "waits": [],
+            "manifest": {name: value for name, value in state.manifest.items() if name != "input"},
+            "senders": list(state.senders)[-1000:],
+        }
+        change = IndexChange(base_seq=state.seq + 1)
+        return execution.services.draft(kinds.RUN_CONTINUED, execution.redact(orjson.dumps(payload)), change=change)
+
+    draft = again(log.state)
+    if draft is not None:
+        await log.decide(draft, again)
+
+
+async def finish(execution: Execution) -> Ending:
+    """What is left to do when the loop is over."""
+    log = execution.log
+    if log.error is not None:
+        return "lost"
+    stopping = execution.stopping
+    if stopping == "cancel":
+        await execution._end_tasks()
+        await cancelled(execution.services, log, execution.taken)
+        return "ended"
+    await log.barrier()
+    if log.state.terminal:
+        return "ended"
+    if execution.stopping == "cancel":
+        await cancelled(execution.services, log, execution.taken)
+        return "ended"
+    if stopping == "drain":
+        await _interrupt(execution, "drain")
+        return "drained"
+    if stopping in ("pause", "park") or log.state.paused is not None:
+        return "paused"
+    return "suspended"
+
+
+async def _interrupt(execution: Execution, cause: str) -> None:
+    """Close the node attempts that this turn leaves open, so that nobody counts them as crashed."""
+    log = execution.log
+    if log.state.status == "waiting":
+        return
+    for node, attempt in list(log.state.active.items()):
+        payload = orjson.dumps({"attempt": attempt, "counted": False, "cause": cause})
+        log.add(execution.services.draft(kinds.NODE_INTERRUPTED, payload, node=node))
+    await log.barrier()
+
+

@@ -1,0 +1,609 @@
+"""Executing a run: the loop over its graph, and what may stop it.
+
+One `Execution` is one worker's turn with one run, from the claim until the run ends, waits for long, is paused, or is
+lost. It enters the nodes that the graph routes to, each in its own task; their code calls `Run`, whose calls end up in
+`stepping`, `waiting`, `branching` and `children`. Whatever stops an execution before the end (`stopping`) stops its tasks
+with `RunAbandoned`, a `BaseException` that user code does not catch by accident; the journal already holds all that
+counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+
+import orjson
+
+from perdure.core import kinds
+from perdure.core.errors import (
+    InputTypeError,
+    MergeConflictError,
+    PerdureError,
+    RunAbandoned,
+    ValueRefusedError,
+)
+from perdure.core.events import NEVER, Draft, Event, IndexChange
+from perdure.core.ids import node_scope
+from perdure.core.secrets import Secret, resolve
+from perdure.core.values import codec_for
+from perdure.engine import drift, endings, waiting
+from perdure.engine.failures import describe
+from perdure.engine.large import by_reference, resolved
+from perdure.engine.log import Redecide, RunLog
+from perdure.engine.run import Run
+from perdure.engine.scopes import Scope, current_scope
+from perdure.engine.services import Services, payload_bytes
+from perdure.engine.waiting import Waiter
+from perdure.journal.state import NodeResult, Record, RunState
+from perdure.workflow.graph import Break, Done, Enter, Fail, Finish, Graph, Progress
+
+if TYPE_CHECKING:
+    from perdure.engine.stepping import StepCall
+
+Stop = Literal["cancel", "pause", "park", "drain", "evict", "lost", "failed"]
+Ending = Literal["ended", "suspended", "paused", "drained", "lost"]
+
+BREATH: Final = 64
+"""How many steps that did not await anything may follow one another before the event loop gets a turn."""
+MOST_BACKLOG: Final = 4096
+"""How many drafts may be undurable before a step awaits the store."""
+
+
+class ContinueAs(BaseException):
+    """Unwinds user code at `run.continue_as`."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("continue_as")
+        self.data = data
+
+
+class Execution:
+    """One worker's turn with one run.
+
+    Args:
+        services: of the process.
+        graph: the run's workflow.
+        log: the run's journal; its state is folded.
+        lost_until_s: on the monotonic clock, when the lease of a prior owner that was lost has certainly ended.
+    """
+
+    def __init__(self, services: Services, graph: Graph, log: RunLog, lost_until_s: float = 0.0) -> None:
+        self.services = services
+        self.graph = graph
+        self.log = log
+        self.run_id = log.run_id
+        self.lost_until_s = lost_until_s
+        self.stopping: Stop | None = None
+        self.in_step: dict[asyncio.Task[Any], bool] = {}
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.waiters: dict[str, Waiter] = {}
+        self.doubts: dict[str, StepCall] = {}
+        self.taken: set[int] = set()
+        self.settling: set[str] = set()
+        self.permits: int | None = None
+        self.idle = asyncio.Event()
+        self.busy = 0
+        self.suspended = False
+        self._permit_waiters: list[asyncio.Future[None]] = []
+        self._woken = False
+        self._breath = 0
+        self._linger: asyncio.TimerHandle | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+        self._changed = asyncio.Event()
+        self._watched: set[str] = set()
+        self._trees: dict[str, Any] = {}
+        self.last_now_ms = log.state.last_ms
+        log.listener = self
+        self._begin()
+
+    def _begin(self) -> None:
+        state = self.log.state
+        self.generation = state.generation
+        self.context = dict(state.context)
+        self.base = dict(state.base)
+        self.node_writes = dict(state.node_writes)
+        self.results: dict[str, NodeResult] = dict(state.results)
+        self.visits = dict(state.visits)
+        self.last = state.last
+        self.active: set[str] = set()
+        self.outputs_cache: dict[str, Any] = {}
+        self.router = self.graph.router()
+        self.input_tree: dict[str, Any] = state.input
+        self.continued: bytes | None = None
+        self.failure: BaseException | None = None
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    async def drive(self) -> Ending:
+        """Execute until the run ends or this turn does."""
+        services = self.services
+        services.hub.listen(self.run_id, self._touched)
+        try:
+            if self.log.state.cancel_requested is not None:
+                self.stop("cancel")
+            else:
+                await self._load_large_values()
+                self._check_input()
+                self._reenter()
+                await self._route()
+            return await endings.finish(self)
+        except RunAbandoned:
+            return await self._abandoned()
+        except PerdureError as error:
+            if self.log.error is None:
+                self.log.lost(error)
+            return "lost"
+        finally:
+            services.hub.unlisten(self.run_id)
+            for child in self._watched:
+                services.hub.unlisten(child)
+            self._cancel_timers()
+            await self._end_tasks()
+
+    def _check_input(self) -> None:
+        try:
+            self.graph.load_input(self.input_tree)
+        except (InputTypeError, ValueRefusedError) as error:
+            detail = {"path": error.ids.get("path", "$"), "what_to_do": drift.WAYS_OUT}
+            drift.park(self, "drift", f"the recorded input no longer fits: {error.message}", detail)
+
+    async def _route(self) -> None:
+        """Enter what the graph says comes next, until the run ends or something stops it."""
+        while self.stopping is None:
+            route = self.router(self.progress())
+            if isinstance(route, Finish | Break):
+                if isinstance(route, Break):
+                    self.stop("failed")
+                await self._end_tasks()
+                if self.continued is not None:
+                    await self._continue()
+                    continue
+                if self.stopping in (None, "failed"):
+                    await endings.conclude(self, route)
+                return
+            if isinstance(route, Enter) and self._enter(route):
+                continue
+            if self.continued is not None and not self.active:
+                await self._continue()
+                continue
+            await self._something_ended()
+        await self._end_tasks()
+
+    async def _abandoned(self) -> Ending:
+        """The loop itself was stopped, by a park or because the log was lost."""
+        await self._end_tasks()
+        try:
+            return await endings.finish(self)
+        except PerdureError:
+            return "lost"
+
+    def progress(self) -> Progress:
+        """What routing knows of the run."""
+        return Progress(
+            completed=self.results,  # type: ignore[arg-type]
+            active=frozenset(node.rpartition("#")[0] for node in self.active),
+            last=self.last,  # type: ignore[arg-type]
+            started=bool(self.visits),
+            skip_tags=tuple(self.log.state.manifest.get("policy", {}).get("skip_tags", ())),
+        )
+
+    def _enter(self, route: Enter) -> bool:
+        """Begin the nodes that there is room for; whether anything was begun."""
+        for name in route.skip:
+            self._skip(name)
+        begun = bool(route.skip)
+        for name in route.nodes:
+            if self.continued is not None or len(self.active) >= self.graph.concurrency:
+                break
+            visit = self.visits.get(name, 0) + 1
+            self._begin_node(f"{name}#{visit}", 1)
+            begun = True
+        return begun
+
+    def _reenter(self) -> None:
+        """Go on with the nodes that were active: in the same attempt after a suspension, in the next after a crash."""
+        state = self.log.state
+        for node, attempt in list(state.reenter.items()):
+            self._begin_node(node, attempt + 1)
+        for node in list(state.active):
+            if node not in self.active:
+                self._begin_node(node, None)
+
+    def _begin_node(self, node: str, attempt: int | None) -> None:
+        name, _, visit = node.rpartition("#")
+        self.visits[name] = max(int(visit), self.visits.get(name, 0))
+        self.active.add(node)
+        if attempt is not None:
+            change = None
+            if self.log.state.status in ("pending", "waiting") and not self.suspended:
+                change = IndexChange(status="running", due_ms=0)
+            self.log.add(
+                self.services.draft(kinds.NODE_ENTERED, b'{"attempt":%d}' % attempt, node=node, change=change)
+            )
+        self.busy += 1
+        self.start_task(self._run_node(node, name, int(visit)))
+
+    async def _run_node(self, node: str, name: str, visit: int) -> None:
+        """One visit of a node, from its entry to its end."""
+        path = node_scope(self.generation, name, visit)
+        scope = Scope(self, path, node, None, {})
+        try:
+            scope.rebase(self._view(name))
+            run = Run(self, scope)
+            current_scope.set(scope)
+            outcome = await self.graph.nodes[name].handler(run)
+            await drift.check_scope_end(scope)
+            self._node_ended(node, name, visit, scope, outcome)
+        except (RunAbandoned, asyncio.CancelledError) as error:
+            if self.stopping is None and self.log.error is None:
+                self._node_failed(node, name, visit, error)
+        except ContinueAs as request:
+            self.continued = request.data
+            self.active.discard(node)
+        except Exception as error:
+            if self.stopping is None:
+                self._node_failed(node, name, visit, error)
+        finally:
+            self.busy -= 1
+            self._changed.set()
+            if self.busy == 0:
+                self.idle.set()
+
+    def _view(self, name: str) -> dict[str, Any]:
+        if self.graph.form != "plan":
+            return self.context
+        return self.graph.view(name, self.base, self.node_writes)
+
+    def _node_ended(self, node: str, name: str, visit: int, scope: Scope, outcome: Any) -> None:
+        """Record how a node ended."""
+        compiled = self.graph.nodes[name]
+        following: tuple[str, ...] = ()
+        end: dict[str, Any] | None = None
+        output: Any = None
+        if isinstance(outcome, Done):
+            output = self._output_tree(self.graph.output, outcome.output)
+            end = {"output": output}
+        elif isinstance(outcome, Fail):
+            end = {"error": outcome.to_error()}
+        else:
+            following = outcome.nodes
+            output = self._output_tree(compiled.output, outcome.output)
+        if scope.writes:
+            self._merge(name, scope.writes)
+        payload = payload_bytes(output=output if end is None else None, next=following or None, end=end)
+        self.log.add(self.services.draft(kinds.NODE_COMPLETED, self.redact(payload), node=node))
+        self._finish(node, NodeResult(name, visit, "completed", output, following, end))
+
+    def _output_tree(self, codec: Any, value: Any) -> Any:
+        return orjson.loads(by_reference(self.redact(codec.dump(value)), self.log.keep))
+
+    def _merge(self, name: str, writes: dict[str, Any]) -> None:
+        """Bring a node's writes into the run's state; raises `MergeConflictError`."""
+        self.node_writes[name] = dict(writes)
+        if self.graph.form == "plan":
+            self.context = self.graph.merge(self.base, self.node_writes)
+        else:
+            endings.apply_writes(self.context, writes)
+
+    def _node_failed(self, node: str, name: str, visit: int, error: BaseException) -> None:
+        self.failure = error
+        described = describe(error)
+        if isinstance(error, MergeConflictError):
+            described["details"] = dict(error.ids)
+        payload = orjson.dumps({"error": described})
+        self.log.add(self.services.draft(kinds.NODE_FAILED, self.redact(payload), node=node))
+        self._finish(node, NodeResult(name, visit, "failed", None, (), {"error": described}))
+
+    def _finish(self, node: str, result: NodeResult) -> None:
+        self.active.discard(node)
+        self.results.pop(result.name, None)
+        self.results[result.name] = result
+        self.outputs_cache.pop(result.name, None)
+        self.last = result
+
+    def _skip(self, name: str) -> None:
+        visit = self.visits.get(name, 0) + 1
+        self.visits[name] = visit
+        self.log.add(
+            self.services.draft(kinds.NODE_SKIPPED, b'{"reason":"skip tag"}', node=f"{name}#{visit}")
+        )
+        self._finish(f"{name}#{visit}", NodeResult(name, visit, "skipped", None, (), None))
+
+    async def _continue(self) -> None:
+        """`continue_as`: a barrier, then a new generation."""
+        assert self.continued is not None
+        await endings.continue_run(self, self.continued)
+        self._begin()
+        await self._load_large_values()
+
+    async def _something_ended(self) -> None:
+        self._changed.clear()
+        if self.stopping is None:
+            await self._changed.wait()
+
+    # --- tasks --------------------------------------------------------------------------------------------------------
+
+    def start_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a strand of the run's code; it is cancelled when the execution stops."""
+        task = asyncio.ensure_future(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def background(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run something of the engine's own."""
+        task = asyncio.ensure_future(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _end_tasks(self) -> None:
+        while self.tasks:
+            await asyncio.wait(set(self.tasks))
+        for task in list(self._background):
+            task.cancel()
+
+    def cancel_task(self, task: asyncio.Task[Any]) -> None:
+        """Cancel a strand, unless it is inside a `once` step: that is shielded from its siblings' failure."""
+        if not self.in_step.get(task, False):
+            task.cancel()
+
+    def _cancel_timers(self) -> None:
+        for handle in (self._linger, self._grace):
+            if handle is not None:
+                handle.cancel()
+
+    # --- stopping -----------------------------------------------------------------------------------------------------
+
+    def stop(self, reason: Stop) -> None:
+        """End this turn. What is in flight ends as its kind and the reason allow."""
+        if self.stopping is not None and not (reason == "lost" or self.stopping == "evict"):
+            return
+        self.stopping = reason
+        for task in list(self.tasks):
+            shielded = self.in_step.get(task)
+            patient = reason == "pause" or (reason == "drain" and shielded is not None)
+            if shielded is None or (not patient and not (shielded and reason in ("cancel", "failed"))):
+                task.cancel()
+        grace_s = {"cancel": self.services.limits.cancel_grace_s, "drain": self.services.limits.drain_grace_s}.get(reason)
+        if grace_s is not None and self.tasks:
+            self._grace = asyncio.get_running_loop().call_later(grace_s, self._grace_over)
+        self._changed.set()
+        self.idle.set()
+
+    def _grace_over(self) -> None:
+        for task in list(self.tasks):
+            task.cancel()
+
+    def check(self) -> None:
+        """Raise `RunAbandoned` if this turn is over."""
+        if self.stopping is not None:
+            raise RunAbandoned(self.stopping)
+        if self.log.error is not None:
+            raise RunAbandoned(self.log.error.message)
+
+    def start_again(self, draft: Draft) -> Redecide:
+        """How the start of something is decided again when a command came before it."""
+
+        def again(state: RunState) -> Draft | None:
+            return None if state.cancel_requested is not None or state.paused is not None else draft
+
+        return again
+
+    # --- what the log tells -------------------------------------------------------------------------------------------
+
+    def tail(self, events: list[Event]) -> None:
+        """See `Listener.tail`."""
+        waiting.settle_by_tail(self, events)
+        state = self.log.state
+        if state.cancel_requested is not None:
+            self.stop("cancel")
+        elif state.paused is not None:
+            self.stop("pause")
+
+    def lost(self, error: PerdureError) -> None:
+        """See `Listener.lost`."""
+        self.stop("lost")
+
+    def _touched(self) -> None:
+        """Somebody appended to this run, or a child of it ended."""
+        self.log.sync()
+        self.look_at_children()
+
+    def look_at_children(self) -> None:
+        """Settle the children that are waited for and have ended."""
+        if any(waiter.child for waiter in self.waiters.values()):
+            from perdure.engine.children import settle_children
+
+            self.background(settle_children(self))
+
+    def watch_child(self, child_id: str) -> None:
+        """Hear of a child's end."""
+        if child_id not in self._watched:
+            self._watched.add(child_id)
+            self.services.hub.listen(child_id, self.look_at_children)
+        asyncio.get_running_loop().call_soon(self.look_at_children)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def settle(self, waiter: Waiter, event: Event) -> None:
+        """Give a waiting task the event that settled its wait."""
+        if not waiter.future.done():
+            self._woken = True
+            waiter.future.set_result(event)
+
+    def fail_waiter(self, waiter: Waiter, error: BaseException) -> None:
+        """End a waiting task with an error."""
+        if not waiter.future.done():
+            waiter.future.set_exception(error)
+
+    def blocked(self, waiter: Waiter) -> None:
+        """A strand waits. When all do, the run is waiting, and is let go of after a while."""
+        self.busy -= 1
+        if not waiter.future.done():
+            self._perhaps_suspended()
+
+    def strand_ended(self) -> None:
+        """A strand is done while others of its join are not."""
+        self.busy -= 1
+        if self.waiters:
+            self._perhaps_suspended()
+
+    def _perhaps_suspended(self) -> None:
+        if self.busy > 0 or self.stopping is not None:
+            return
+        self.idle.set()
+        self.suspended = True
+        self._woken = False
+        due_ms = min((w.deadline_ms for w in self.waiters.values() if w.deadline_ms is not None), default=NEVER)
+        draft = self.services.draft(
+            kinds.RUN_SUSPENDED,
+            b'{"due_ms":%s}' % (b"null" if due_ms == NEVER else b"%d" % due_ms),
+            change=IndexChange(status="waiting", due_ms=due_ms),
+        )
+        self.log.decide_later(draft, lambda state: None if self._woken else draft)
+        if self.permits is None:
+            self._linger_from(due_ms)
+
+    def unblocked(self, waiter: Waiter) -> None:
+        """A strand goes on."""
+        self.busy += 1
+        self.suspended = False
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    def _linger_from(self, due_ms: int) -> None:
+        linger_s = self.services.limits.linger_s
+        if self._linger is not None:
+            self._linger.cancel()
+        if due_ms - self.services.clock.now_ms() > linger_s * 1000:
+            self._linger = asyncio.get_running_loop().call_later(linger_s, self._let_go)
+
+    def _let_go(self) -> None:
+        if self.busy == 0 and not self._woken and self.log.backlog == 0:
+            self.stop("evict")
+
+    async def pause_until(self, scope: Scope, due_ms: int) -> None:
+        """Wait for the next attempt of a step; the due time is in the journal, so a restart keeps it."""
+        if due_ms <= self.services.clock.now_ms():
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self.services.clock.call_at(due_ms, lambda: future.done() or future.set_result(None))
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    async def wait_out_lost_lease(self, scope: Scope, timeout_s: float) -> None:
+        """Wait until a prior owner whose lease was lost has certainly ended its call."""
+        if self.lost_until_s:
+            left_s = self.lost_until_s + timeout_s - self.services.clock.monotonic_s()
+            await self.pause_until(scope, self.services.clock.now_ms() + int(left_s * 1000) + 1)
+
+    async def ask_about_doubt(self, made: StepCall) -> Event:
+        """See `waiting.ask_about_doubt`."""
+        return await waiting.ask_about_doubt(self, made)
+
+    # --- the caller's own loop ----------------------------------------------------------------------------------------
+
+    async def permit(self) -> None:
+        """Wait until the caller's loop admits another step."""
+        while self.permits is not None and self.permits <= 0:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._permit_waiters.append(future)
+            self.busy -= 1
+            if self.busy == 0:
+                self.idle.set()
+            try:
+                await future
+            finally:
+                self.busy += 1
+        if self.permits is not None:
+            self.permits -= 1
+
+    def admit(self, steps: int | None) -> None:
+        """Admit so many more steps (`None`: all)."""
+        self.permits = steps
+        self.idle.clear()
+        waiters, self._permit_waiters = self._permit_waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
+        if not waiters and self.busy == 0:
+            self.idle.set()
+
+    # --- small things -------------------------------------------------------------------------------------------------
+
+    async def breathe(self) -> None:
+        """After many steps that awaited nothing, let the event loop have a turn."""
+        self._breath += 1
+        if self._breath >= BREATH:
+            self._breath = 0
+            if self.log.backlog > MOST_BACKLOG:
+                await self.log.barrier()
+            else:
+                await asyncio.sleep(0)
+
+    def redact(self, data: bytes) -> bytes:
+        """The bytes with declared secret values replaced."""
+        redactor = self.services.redactor
+        return redactor.redact_bytes(data) if redactor else data
+
+    def reveal(self, secret: Secret) -> str:
+        """Resolve a secret inside a step; its value is redacted from now on."""
+        value = resolve(secret, self.services.environ, _read_text)
+        self.services.redactor.declare(secret, value)
+        return value
+
+    def own_event(self, draft: Draft) -> Event:
+        """A draft of this execution as its code sees it before the commit."""
+        return Event(
+            self.run_id, self.log.head.seq + self.log.backlog, draft.kind, draft.time_ms, draft.node, draft.scope,
+            draft.key, draft.actor, self.log.epoch, b"", draft.salt, draft.payload,
+        )
+
+    def remember(self, scope: Scope, key: str, record: Record) -> None:
+        """Make a record known to the fold of this execution, so that others' commands find it."""
+        state = self.log.state
+        state.scopes.setdefault(scope.path, {})[key] = record
+        state.node_scopes.setdefault(scope.node, set()).add(scope.path)
+
+    async def value_of(self, data: dict[str, Any], name: str) -> Any:
+        """The JSON tree of a payload's field, or of the artifact that holds it."""
+        return await resolved(self.services.store, data.get(name))
+
+    async def _load_large_values(self) -> None:
+        """State is read synchronously, so large values of it are loaded beforehand."""
+        state = self.log.state
+        places = [self.context, self.base, *self.node_writes.values(), *state.writes.values()]
+        for place in places:
+            for name, value in place.items():
+                place[name] = await resolved(self.services.store, value)
+        for name, result in list(self.results.items()):
+            self.results[name] = result._replace(output=await resolved(self.services.store, result.output))
+        self.input_tree = {name: await resolved(self.services.store, value) for name, value in state.input.items()}
+
+    def output_of(self, name: str) -> Any:
+        """The decoded output of a node that has completed."""
+        return codec_for(Any).load_json(self.results[name].output)
+
+    # --- drift --------------------------------------------------------------------------------------------------------
+
+    async def drifted_input(self, scope: Scope, key: str, record: Record, what: str, data: bytes) -> NoReturn:
+        """A recorded key is asked with another input: park."""
+        await drift.other_input(self, scope, key, record, what, data)
+
+    async def drifted_missing(self, scope: Scope, key: str) -> NoReturn:
+        """Something recorded was not asked for before something new begins: park."""
+        await drift.not_asked(self, scope, key)
+
+    async def drifted_type(self, scope: Scope, key: str, what: str, error: PerdureError) -> NoReturn:
+        """A recorded value does not validate any more: park."""
+        await drift.other_type(self, scope, key, what, error)
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()

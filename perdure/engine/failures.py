@@ -1,0 +1,131 @@
+"""Failures as data: how an exception is recorded, and how the recorded one is raised again."""
+
+from __future__ import annotations
+
+import email.utils
+from typing import Any, Final
+
+from perdure.core.errors import PerdureError, RetryAfter, StepFailed, StepResultError, StepTimeout, ValueRefusedError
+from perdure.core.policies import LEAST_RETRY_AFTER_S, StepPolicy
+from perdure.core.secrets import find_secret_shape
+from perdure.core.values import codec_for
+
+MOST_MESSAGE: Final = 4000
+"""Characters of an exception's text that are recorded."""
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as it is recorded: code, type, message, details and, where it has one, the record that it came from."""
+    message = str(error)
+    if len(message) > MOST_MESSAGE:
+        message = message[:MOST_MESSAGE] + "…"
+    shape = find_secret_shape(message)
+    if shape is not None:
+        message = f"[a text with the shape of a secret: {shape}]"
+    message = message.encode("utf-8", "replace").decode()
+    code = getattr(error, "error_code", None) or getattr(error, "code", None)
+    described: dict[str, Any] = {
+        "code": code if isinstance(code, str) and code else "exception",
+        "type": getattr(error, "error_type", None) or type(error).__name__,
+        "message": message,
+        "details": _recordable(getattr(error, "details", None)),
+    }
+    if isinstance(error, PerdureError) and error.hint:
+        described["hint"] = error.hint
+    origin = origin_of(error)
+    if origin is not None:
+        described["origin"] = list(origin)
+    return described
+
+
+def _recordable(value: Any) -> Any:
+    try:
+        return codec_for(Any).tree(value)
+    except PerdureError:
+        return None
+
+
+def origin_of(error: BaseException | None) -> tuple[str, str] | None:
+    """The scope and key of the recorded failure that an exception is, or was raised from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        origin = getattr(error, "_perdure_origin", None)
+        if origin is not None:
+            return origin  # type: ignore[no-any-return]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def with_origin(error: BaseException, scope: str, key: str) -> BaseException:
+    """The same exception, with the record that it came from."""
+    error._perdure_origin = (scope, key)  # type: ignore[attr-defined]
+    return error
+
+
+def arguments_of(error: BaseException) -> list[Any] | None:
+    """The arguments of an exception, if they can be recorded, so that it can be raised again as itself."""
+    try:
+        return codec_for(Any).tree(list(error.args))  # type: ignore[return-value]
+    except ValueRefusedError:
+        return None
+
+
+def revive(data: dict[str, Any], policy: StepPolicy, run_id: str, scope: str, key: str) -> BaseException:
+    """The exception that a recorded failure is raised as: the same live and after a replay."""
+    error = data["error"]
+    message = error["message"]
+    if data.get("result_refused"):
+        return with_origin(StepResultError(message, run_id=run_id, step=key), scope, key)
+    for declared in policy.raises:
+        if declared.__name__ == error["type"] and error.get("args") is not None:
+            try:
+                return with_origin(declared(*codec_for(Any).load_json(error["args"])), scope, key)
+            except Exception as problem:
+                message = f"{message} ({declared.__name__} could not be made again: {problem})"
+    cls = StepTimeout if error["code"] == "step_timeout" else StepFailed
+    failed = cls(
+        message,
+        error_code=error["code"],
+        error_type=error["type"],
+        details=error.get("details"),
+        hint=error.get("hint"),
+        run_id=run_id,
+        step=key,
+    )
+    return with_origin(failed, scope, key)
+
+
+def asked_to_wait_s(error: BaseException, now_ms: int) -> float | None:
+    """The delay that the other side asked for: `RetryAfter`, or an HTTP error with status 429 or 503 and the header.
+
+    Any exception with a `response` that has `status_code` and `headers` is understood, whatever library it is of.
+    """
+    if isinstance(error, RetryAfter):
+        return max(error.delay_s, LEAST_RETRY_AFTER_S)
+    response = getattr(error, "response", None)
+    if getattr(response, "status_code", None) not in (429, 503):
+        return None
+    header = getattr(response, "headers", {}).get("retry-after")
+    if header is None:
+        return None
+    return max(_header_s(str(header), now_ms), LEAST_RETRY_AFTER_S)
+
+
+def _header_s(header: str, now_ms: int) -> float:
+    try:
+        return float(header)
+    except ValueError:
+        try:
+            return email.utils.parsedate_to_datetime(header).timestamp() - now_ms / 1000
+        except ValueError:
+            return 1.0
+
+
+def is_refused_for_now(error: BaseException) -> bool:
+    """Whether the other side said 429: it did nothing, and may be asked again."""
+    if isinstance(error, RetryAfter):
+        return True
+    return getattr(getattr(error, "response", None), "status_code", None) == 429
+
+

@@ -1,0 +1,60 @@
+"""Who wants to hear of which run: notices inside one process that something was committed.
+
+A notice carries no data. Whoever hears it reads the journal, so nobody ever learns of an event that is not durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+
+class Hub:
+    """Notices of commits, by run."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._all: set[asyncio.Event] = set()
+        self._listeners: dict[str, Callable[[], None]] = {}
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody waits for anything."""
+        return bool(self._watchers or self._all or self._listeners)
+
+    @contextmanager
+    def watch(self, run_id: str | None) -> Iterator[asyncio.Event]:
+        """An event that is set when the run (any run, for `None`) has grown; whoever watches clears it."""
+        event = asyncio.Event()
+        place = self._all if run_id is None else self._watchers.setdefault(run_id, set())
+        place.add(event)
+        try:
+            yield event
+        finally:
+            place.discard(event)
+            if run_id is not None and not place:
+                self._watchers.pop(run_id, None)
+
+    def listen(self, run_id: str, callback: Callable[[], None]) -> None:
+        """Call back when somebody else has appended to a run that is executed here."""
+        self._listeners[run_id] = callback
+
+    def unlisten(self, run_id: str) -> None:
+        """Not any more."""
+        self._listeners.pop(run_id, None)
+
+    def grown(self, run_ids: Iterable[str]) -> None:
+        """Runs have grown."""
+        if self._watchers:
+            for run_id in run_ids:
+                for event in self._watchers.get(run_id, ()):
+                    event.set()
+        for event in self._all:
+            event.set()
+
+    def touched(self, run_id: str) -> None:
+        """Somebody other than its executor has appended to a run."""
+        listener = self._listeners.get(run_id)
+        if listener is not None:
+            listener()

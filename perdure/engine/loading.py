@@ -1,0 +1,49 @@
+"""Reading a run from the store: its events, checked and folded."""
+
+from __future__ import annotations
+
+import orjson
+
+from perdure.core.events import Event, Head
+from perdure.journal.chain import check, genesis, hash_of
+from perdure.journal.fold import fold_all
+from perdure.journal.state import RunState
+from perdure.store.port import Store
+
+
+async def load_state(
+    store: Store, run_id: str, *, until: int | None = None, verify: bool = False, from_start: bool = False
+) -> tuple[RunState, Head] | None:
+    """The state of a run and the head that it was folded up to.
+
+    Args:
+        until: fold only up to this seq.
+        verify: check the hash chain of what is read.
+        from_start: read the whole journal, not only the newest generation.
+
+    Returns:
+        None if there is no such run.
+
+    Raises:
+        CorruptRecordError: a record is not what was written.
+    """
+    row = await store.get_run(run_id)
+    if row is None:
+        return None
+    base_seq = row.base_seq
+    if from_start or base_seq <= 1 or (until is not None and until < base_seq):
+        base_seq = 1
+    events = await store.read(run_id, after=base_seq - 1, until=until)
+    if verify:
+        check(run_id, events, head_before(run_id, events))
+    state = fold_all(run_id, events)
+    head = Head(events[-1].seq, hash_of(events[-1])) if events else Head(0, genesis(run_id))
+    return state, head
+
+
+def head_before(run_id: str, events: list[Event]) -> Head:
+    """The head that the first of these events names as the one before it."""
+    if not events or events[0].seq == 1:
+        return Head(0, genesis(run_id))
+    first = orjson.loads(events[0].header)
+    return Head(first["seq"] - 1, bytes.fromhex(first["prev"]))

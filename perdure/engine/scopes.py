@@ -1,0 +1,147 @@
+"""Scopes: where a step's key is unique, and what was recorded there before.
+
+A scope is sequential: one call at a time. `run.gather`, `run.map` and `run.branch` make scopes of their own. Which scope
+a call belongs to is found by a context variable, so that `run.gather(run.step(a), run.step(b))` gives each coroutine its
+own scope although both were made with the same `run`.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from perdure.core.errors import ScopeInUseError
+from perdure.core.ids import check_key
+from perdure.journal.state import DELETED, Record
+
+if TYPE_CHECKING:
+    from perdure.engine.execution import Execution
+
+current_scope: ContextVar[Scope | None] = ContextVar("perdure_scope", default=None)
+
+
+class Scope:
+    """One sequential strand of a node visit.
+
+    Args:
+        execution: the run's.
+        path: `generation/node#visit[/branch…]`.
+        node: `node#visit`.
+        parent: the scope that it branched from.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_base",
+        "_counts",
+        "_explicit",
+        "execution",
+        "node",
+        "open",
+        "parent",
+        "patches",
+        "path",
+        "records",
+        "unasked",
+        "writes",
+    )
+
+    def __init__(self, execution: Execution, path: str, node: str, parent: Scope | None, base: dict[str, Any]) -> None:
+        self.execution = execution
+        self.path = path
+        self.node = node
+        self.parent = parent
+        self.records: dict[str, Record] | None = execution.log.state.scopes.get(path)
+        self.unasked: set[str] = (
+            {key for key, record in self.records.items() if record.binding} if self.records else set()
+        )
+        self.open = False
+        self.patches: dict[str, bool] = {}
+        self._asked: set[str] = set()
+        self.writes: dict[str, Any] = {}
+        self._base = base
+        self._counts: dict[str, int] = {}
+        self._explicit: set[str] = set()
+
+    def rebase(self, base: dict[str, Any]) -> None:
+        """Set the state that this scope starts from."""
+        self._base = base
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    def key_for(self, name: str, explicit: str | None) -> str:
+        """The key of the next call: the explicit one, or the name and its occurrence (`search`, `search#2`).
+
+        Raises:
+            ScopeInUseError: the explicit key was used before in this scope.
+        """
+        if explicit is None:
+            count = self._counts[name] = self._counts.get(name, 0) + 1
+            return name if count == 1 else f"{name}#{count}"
+        check_key(explicit)
+        if explicit in self._explicit:
+            raise ScopeInUseError(
+                f"key {explicit!r} is used twice in scope {self.path}", run_id=self.execution.run_id, key=explicit
+            )
+        self._explicit.add(explicit)
+        return explicit
+
+    def recall(self, key: str) -> Record | None:
+        """What is recorded under a key, which now counts as asked for."""
+        if self.records is None:
+            return None
+        record = self.records.get(key)
+        if record is not None:
+            self.unasked.discard(key)
+            self._asked.add(key)
+        return record
+
+    def unasked_anything(self) -> bool:
+        """Whether anything at all is recorded here that was not asked for again."""
+        return self.records is not None and any(key not in self._asked for key in self.records)
+
+    def enter(self, what: str) -> None:
+        """A call begins.
+
+        Raises:
+            ScopeInUseError: another task's call is open in this scope.
+        """
+        if self.open:
+            raise ScopeInUseError(
+                f"{what}: another call is open in scope {self.path}", run_id=self.execution.run_id, scope=self.path
+            )
+        self.open = True
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def lookup(self, name: str) -> Any:
+        """The JSON tree of a state key as this scope sees it; `DELETED` if there is none."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.writes:
+                return scope.writes[name]
+            if scope.parent is None:
+                return scope._base.get(name, DELETED)
+            scope = scope.parent
+        return DELETED
+
+    def names(self) -> list[str]:
+        """The state keys as this scope sees them, sorted."""
+        chain: list[Scope] = []
+        scope: Scope | None = self
+        while scope is not None:
+            chain.append(scope)
+            scope = scope.parent
+        merged = dict(chain[-1]._base)
+        for one in reversed(chain):
+            merged.update(one.writes)
+        return sorted(name for name, value in merged.items() if value is not DELETED)
+
+    def within(self, other: Scope) -> bool:
+        """Whether this scope is `other` or branched from it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope is other:
+                return True
+            scope = scope.parent
+        return False

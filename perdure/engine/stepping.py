@@ -1,0 +1,432 @@
+"""Steps: what is durable before one starts, what is recorded after, and what a failure of it means.
+
+The kind of a step decides. A `pure` or `read` step is called at once and its fact is committed in the background. An
+effect (`idempotent`, `once`) first commits its intent, and with it everything that stands before it in the journal;
+then the lease is checked; then it is called; its fact shares the commit of whatever barrier comes next.
+
+A call whose key is recorded is matched with the record: the same input gives the recorded fact, another input is drift,
+and a record without a fact is gone on with where the crash left it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from perdure.core import kinds
+from perdure.core.errors import (
+    FencedError,
+    InputTypeError,
+    PerdureError,
+    RunAbandoned,
+    SecretLeakError,
+    ValueRefusedError,
+)
+from perdure.core.ids import idempotency_key
+from perdure.core.policies import StepPolicy
+from perdure.core.secrets import payload_secret_shape
+from perdure.core.values import is_scalar
+from perdure.engine.calling import TimedOut, call
+from perdure.engine.current import StepInfo
+from perdure.engine.doubt import settle_doubt
+from perdure.engine.failures import arguments_of, asked_to_wait_s, describe, is_refused_for_now, revive
+from perdure.engine.large import by_reference
+from perdure.journal.state import Record
+
+if TYPE_CHECKING:
+    from perdure.engine.execution import Execution
+    from perdure.engine.scopes import Scope
+    from perdure.workflow.steps import Step
+
+
+class StepCall:
+    """One call of a step: its place, its input, its policy, and the attempts made so far."""
+
+    __slots__ = ("args", "attempt", "data", "execution", "fingerprint", "free_waits", "key", "kwargs", "policy", "record",
+                 "scope", "since_ms", "started_ms", "step")
+
+    def __init__(self, execution: Execution, scope: Scope, step: Step[..., Any], key: str, data: bytes) -> None:
+        self.execution = execution
+        self.scope = scope
+        self.step = step
+        self.policy: StepPolicy = step.policy
+        self.key = key
+        self.data = data
+        self.fingerprint = sha256(data).hexdigest()
+        self.record: Record | None = None
+        self.attempt = 0
+        self.free_waits = 0
+        self.since_ms: int | None = None
+        self.started_ms = 0
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+
+    # --- what is written ----------------------------------------------------------------------------------------------
+
+    def input_fields(self) -> dict[str, Any]:
+        """The input as a payload holds it: itself, or the artifact that does."""
+        return {"input": orjson.Fragment(by_reference(self.data, self.execution.log.keep))}
+
+    def intent(self) -> bytes:
+        """The payload of `step.intended`."""
+        now_ms = self.started_ms
+        window_s = self.policy.window_s
+        since_ms = self.since_ms or now_ms
+        return orjson.dumps(
+            {
+                "attempt": self.attempt,
+                "fingerprint": self.fingerprint,
+                "idempotency_key": self.idempotency_key(),
+                **self.input_fields(),
+                "step": self.step.name,
+                "step_kind": self.policy.kind,
+            }
+            | ({} if window_s is None else {"until_ms": since_ms + int(window_s * 1000)})
+        )
+
+    def idempotency_key(self) -> str:
+        """The recorded key if there is one, else the derived one."""
+        if self.record is not None and self.record.intent is not None:
+            key: str = self.record.intent.data["idempotency_key"]
+            return key
+        return idempotency_key(self.execution.run_id, self.scope.path, self.key)
+
+    def fact(self, **fields: Any) -> bytes:
+        """The payload of `step.completed` or `step.failed`."""
+        execution = self.execution
+        payload: dict[str, Any] = {"attempt": self.attempt, "fingerprint": self.fingerprint}
+        payload.update(fields)
+        if self.policy.effect:
+            payload["step_kind"] = self.policy.kind
+        else:
+            payload.update(self.input_fields())
+            payload["step"] = self.step.name
+            payload["step_kind"] = self.policy.kind
+        payload["duration_ms"] = max(0, execution.services.clock.now_ms() - self.started_ms)
+        return orjson.dumps(payload)
+
+    def append(self, kind: str, payload: bytes) -> None:
+        """Append in the background under this step's key."""
+        execution = self.execution
+        execution.log.add(
+            execution.services.draft(kind, payload, node=self.scope.node, scope=self.scope.path, key=self.key)
+        )
+
+    def info(self) -> StepInfo:
+        """What the function may know."""
+        execution = self.execution
+        return StepInfo(
+            execution.run_id,
+            self.scope.path,
+            self.key,
+            self.attempt,
+            execution.log.epoch,
+            self.idempotency_key(),
+            execution.reveal,
+        )
+
+
+async def run_step(
+    execution: Execution, scope: Scope, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None
+) -> Any:
+    """Call a step through the journal. The scope is entered already."""
+    data = step.dump_input(step.bind(args, kwargs))
+    shape = payload_secret_shape(data)
+    if shape is not None:
+        raise SecretLeakError(
+            f"an argument of step {step.name!r} has the shape of a secret ({shape})",
+            run_id=execution.run_id,
+            step=step.name,
+        )
+    made = StepCall(execution, scope, step, scope.key_for(step.name, key or step.key), data)
+    record = made.record = scope.recall(made.key)
+    if record is not None:
+        if record.what != "step" or (record.fingerprint and record.fingerprint != made.fingerprint):
+            await execution.drifted_input(scope, made.key, record, "step", data)
+        if record.fact is not None:
+            return await _replayed(made, record)
+        made.attempt = record.attempt
+        made.free_waits = record.free_waits
+        made.since_ms = record.since_ms
+    elif step.policy.effect and scope.unasked:
+        await execution.drifted_missing(scope, made.key)
+    if execution.permits is not None:
+        await execution.permit()
+    made.args, made.kwargs = args, kwargs
+    if not _immutable(args, kwargs):
+        made.args, made.kwargs = step.load_input(orjson.loads(data))
+    if record is not None and await _resumed(made, record):
+        return await _replayed(made, record)
+    return await _attempts(made)
+
+
+def _immutable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the function may be given the caller's own objects: nothing in them can change or differ when recorded."""
+    for value in args:
+        if not is_scalar(value):
+            return False
+    return not kwargs or all(map(is_scalar, kwargs.values()))
+
+
+# --- replay -----------------------------------------------------------------------------------------------------------
+
+
+async def _replayed(made: StepCall, record: Record) -> Any:
+    """The recorded fact: a value, decoded afresh, or the recorded failure."""
+    assert record.fact is not None
+    data = record.fact.data
+    execution = made.execution
+    if record.fact.kind == kinds.STEP_FAILED or data.get("result_refused"):
+        raise revive(data, made.policy, execution.run_id, made.scope.path, made.key)
+    tree = await execution.value_of(data, "result")
+    try:
+        return made.step.output.load_json(tree)
+    except (ValueRefusedError, InputTypeError) as error:
+        await execution.drifted_type(made.scope, made.key, "result", error)
+
+
+async def _resumed(made: StepCall, record: Record) -> bool:
+    """Go on with a record that has no fact: an effect in flight at a crash, a retry that is due, a doubt.
+
+    Returns:
+        True when the record has its fact now.
+    """
+    execution = made.execution
+    if record.intent is not None:
+        await _take_recorded_input(made, record)
+    if record.doubt is not None:
+        return await settle_doubt(made, record)
+    if record.due_ms is not None:
+        await execution.pause_until(made.scope, record.due_ms)
+    elif record.intent is not None and (made.policy.kind == "once" or _window_over(made)):
+        doubt(made, "the answer was lost with the worker", None)
+        return await settle_doubt(made, record)
+    return False
+
+
+def _window_over(made: StepCall) -> bool:
+    """Whether the other side may have forgotten the idempotency key, so that a repeat counts as `once`."""
+    window_s = made.policy.window_s
+    if window_s is None or made.since_ms is None:
+        return False
+    return made.execution.services.clock.now_ms() >= made.since_ms + window_s * 1000
+
+
+async def _take_recorded_input(made: StepCall, record: Record) -> None:
+    """A repeat of an effect sends the recorded input."""
+    assert record.intent is not None
+    tree = await made.execution.value_of(record.intent.data, "input")
+    try:
+        made.args, made.kwargs = made.step.load_input(tree)
+    except (ValueRefusedError, InputTypeError) as error:
+        await made.execution.drifted_type(made.scope, made.key, "input", error)
+
+
+# --- live -------------------------------------------------------------------------------------------------------------
+
+
+async def _attempts(made: StepCall) -> Any:
+    """Attempt after attempt, until there is a fact."""
+    execution = made.execution
+    policy = made.policy
+    once = policy.kind == "once"
+    while True:
+        execution.check()
+        made.attempt += 1
+        made.started_ms = execution.services.clock.now_ms()
+        if made.since_ms is None:
+            made.since_ms = made.started_ms
+        if policy.effect:
+            await _intend(made)
+        try:
+            value = await _call(made, shielded=once)
+        except (RunAbandoned, KeyboardInterrupt, SystemExit):
+            raise
+        except asyncio.CancelledError:
+            if once and execution.stopping in (None, "cancel"):
+                doubt(made, "the call was cancelled", None)
+            elif policy.isolation == "thread" and not made.step.is_async:
+                made.append(kinds.STEP_ABANDONED, orjson.dumps({"attempt": made.attempt, "cause": "cancelled"}))
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception | BaseExceptionGroup):
+                raise
+            settled = await _failed(made, error)
+            if settled is not None:
+                return settled[0]
+            continue
+        result = _completed(made, value)
+        if policy.commit_now:
+            await execution.log.barrier()
+        elif not policy.effect:
+            await execution.breathe()
+        return result
+
+
+async def _intend(made: StepCall) -> None:
+    """Commit the intent, and with it all that stands before it; then check the lease."""
+    execution = made.execution
+    services = execution.services
+    draft = services.draft(
+        kinds.STEP_INTENDED, made.intent(), node=made.scope.node, scope=made.scope.path, key=made.key
+    )
+    try:
+        stands = await execution.log.decide(draft, execution.start_again(draft))
+    except PerdureError as error:
+        raise RunAbandoned(error.message) from error
+    if not stands:
+        execution.check()
+        raise RunAbandoned("the start of a step was withdrawn")
+    if services.lease is not None and not services.lease.valid():
+        error = FencedError("the lease ended before the effect began", run_id=execution.run_id)
+        execution.log.lost(error)
+        raise RunAbandoned(error.message)
+
+
+async def _call(made: StepCall, *, shielded: bool) -> Any:
+    execution = made.execution
+    task = asyncio.current_task()
+    assert task is not None
+    execution.in_step[task] = shielded
+    try:
+        return await call(
+            execution.services, made.step, made.args, made.kwargs, made.info(), lambda future: _late(made, future)
+        )
+    finally:
+        execution.in_step.pop(task, None)
+        if execution.stopping is not None:
+            task.cancel()
+
+
+def _late(made: StepCall, future: asyncio.Future[Any]) -> None:
+    """A thread that was abandoned came back: its result is kept as a note only."""
+    if future.cancelled():
+        return
+    error = future.exception()
+    execution = made.execution
+    if execution.log.error is not None or execution.log.state.terminal or execution.stopping is not None:
+        return
+    try:
+        note = {"note": "late", "error": describe(error)} if error else {
+            "note": "late",
+            "value": orjson.Fragment(made.step.output.dump(future.result())),
+        }
+    except PerdureError as refusal:
+        note = {"note": "late", "error": describe(refusal)}
+    made.append(kinds.STEP_NOTED, orjson.dumps(note))
+
+
+def _completed(made: StepCall, value: Any) -> Any:
+    """Record a result and give the caller what is recorded."""
+    step = made.step
+    try:
+        data = step.output.dump(value, "$")
+    except PerdureError as error:
+        payload = made.fact(result_refused=True, error=describe(error))
+        made.append(kinds.STEP_COMPLETED, payload)
+        raise revive(
+            {"error": describe(error), "result_refused": True},
+            made.policy,
+            made.execution.run_id,
+            made.scope.path,
+            made.key,
+        ) from error
+    execution = made.execution
+    redacted = execution.redact(data)
+    recorded = by_reference(redacted, execution.log.keep)
+    made.append(kinds.STEP_COMPLETED, made.fact(result=orjson.Fragment(recorded)))
+    if redacted is data and is_scalar(value) and step.output.plain:
+        return value
+    return step.output.load(redacted)
+
+
+async def _failed(made: StepCall, error: BaseException) -> tuple[Any] | None:
+    """What a failed attempt means.
+
+    Returns:
+        None for another attempt; the value in a tuple if a doubt was resolved as done.
+
+    Raises:
+        The recorded failure, when it is final.
+    """
+    execution = made.execution
+    policy = made.policy
+    if isinstance(error, TimedOut) and error.thread:
+        made.append(kinds.STEP_ABANDONED, orjson.dumps({"attempt": made.attempt, "cause": "timeout"}))
+    wait_s = asked_to_wait_s(error, execution.services.clock.now_ms())
+    lost = policy.kind == "once" and not (isinstance(error, policy.not_done) or is_refused_for_now(error))
+    if lost or _window_over(made):
+        doubt(made, "the call ended without an answer", error)
+        assert made.record is not None
+        if await settle_doubt(made, made.record):
+            return (await _replayed(made, made.record),)
+        return None
+    if wait_s is not None and _in_time(made, wait_s):
+        await _retry(made, error, wait_s, free=True)
+        return None
+    tried = made.attempt - made.free_waits
+    retryable = isinstance(error, policy.retry_on) or isinstance(error, TimedOut)
+    if wait_s is None and retryable and tried < policy.attempts:
+        delay_s = policy.backoff.delay_s(tried, execution.services.random.uniform())
+        if _in_time(made, delay_s):
+            await _retry(made, error, delay_s, free=False)
+            return None
+    described = describe(error)
+    if isinstance(error, policy.raises):
+        described["args"] = arguments_of(error)
+    payload = made.fact(error=described)
+    redacted = execution.redact(payload)
+    made.append(kinds.STEP_FAILED, redacted)
+    raise revive(orjson.loads(redacted), policy, execution.run_id, made.scope.path, made.key) from error
+
+
+def _in_time(made: StepCall, delay_s: float) -> bool:
+    """Whether another attempt after this delay begins before `give_up_after`."""
+    limit_s = made.policy.give_up_after_s
+    if limit_s is None:
+        return True
+    assert made.since_ms is not None
+    return (made.execution.services.clock.now_ms() - made.since_ms) / 1000 + delay_s < limit_s
+
+
+async def _retry(made: StepCall, error: BaseException, delay_s: float, *, free: bool) -> None:
+    """Record that an attempt failed and when the next is due, and wait for it."""
+    execution = made.execution
+    due_ms = execution.services.clock.now_ms() + int(delay_s * 1000)
+    if free:
+        made.free_waits += 1
+    payload = {
+        "attempt": made.attempt,
+        "error": describe(error),
+        "due_ms": due_ms,
+        "fingerprint": made.fingerprint,
+        "since_ms": made.since_ms,
+    } | ({"free": True} if free else {})
+    made.append(kinds.STEP_RETRIED, execution.redact(orjson.dumps(payload)))
+    await execution.pause_until(made.scope, due_ms)
+
+
+def doubt(made: StepCall, cause: str, error: BaseException | None) -> None:
+    """Record that nobody knows whether an effect happened."""
+    execution = made.execution
+    payload: dict[str, Any] = {"attempt": made.attempt, "cause": cause}
+    if error is not None:
+        payload["error"] = describe(error)
+    draft = execution.services.draft(
+        kinds.STEP_DOUBTED,
+        execution.redact(orjson.dumps(payload)),
+        node=made.scope.node,
+        scope=made.scope.path,
+        key=made.key,
+    )
+    record = made.record
+    if record is None:
+        record = made.record = Record("step", made.fingerprint, made.policy.kind)
+        record.attempt = made.attempt
+        execution.remember(made.scope, made.key, record)
+    record.doubt = execution.own_event(draft)
+    record.resolution = None
+    execution.log.add(draft)

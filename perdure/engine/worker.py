@@ -1,0 +1,317 @@
+"""The worker: one process's hand on the store. It claims due runs, executes them, and lets them go.
+
+Its lease is renewed by a thread of its own, so that a busy event loop does not lose it. Runs that were in flight when
+another worker died are suspects: they are resumed one at a time, each until it makes progress, so that a run that kills
+its process cannot take the others' crash budgets with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from perdure.core.errors import FencedError, PerdureError, StoreError
+from perdure.core.events import Head
+from perdure.engine.execution import Ending, Execution
+from perdure.engine.log import RunLog
+from perdure.engine.ports import Timer
+from perdure.engine.recovery import recover
+from perdure.engine.services import Services
+from perdure.journal.state import RunState
+from perdure.store.port import Claimed, Lease
+
+CLAIM_POLL_S: Final = 0.25
+"""How often a worker looks for runs whose owner has died: nobody announces a death."""
+LONGEST_RETRY_S: Final = 5.0
+
+
+class Heartbeat:
+    """Renews a lease from a thread of its own.
+
+    Args:
+        lease: what is renewed.
+        length_s: of the lease; it is renewed three times in it.
+        lost: called in that thread when the lease has ended without being renewed.
+    """
+
+    def __init__(self, lease: Lease, length_s: float, lost: Callable[[], None]) -> None:
+        self._lease = lease
+        self._period_s = length_s * 0.3
+        self._lost = lost
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="perdure-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; waits for a renewal under way."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _beat(self) -> None:
+        period_s = self._period_s
+        while not self._stop.wait(period_s):
+            valid = self._lease.valid()
+            try:
+                self._lease.renew()
+                period_s = self._period_s
+            except StoreError:
+                period_s = self._period_s / 4  # sooner again: the lease still runs
+            if not valid or not self._lease.valid():
+                self._lost()
+
+
+class Worker:
+    """Executes runs of one process.
+
+    Args:
+        services: shared by its executions; its lease is set already.
+        execute: whether runs are claimed; otherwise only runs whose caller owns the loop are executed here.
+    """
+
+    def __init__(self, services: Services, *, execute: bool = True) -> None:
+        self._services = services
+        self._execute = execute
+        self.executions: dict[str, Execution] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._suspects: deque[Claimed] = deque()
+        self._suspects_task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._poll_task: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
+        self._closing = False
+        self._position = 0
+        self.recovered = 0
+        self._heartbeat: Heartbeat | None = None
+
+    @property
+    def lease(self) -> Lease:
+        """The worker's lease."""
+        assert self._services.lease is not None
+        return self._services.lease
+
+    async def start(self) -> None:
+        """Begin to claim and execute."""
+        loop = asyncio.get_running_loop()
+        store = self._services.store
+        self._heartbeat = Heartbeat(
+            self.lease, self._services.limits.lease_s, lambda: loop.call_soon_threadsafe(self._lease_lost)
+        )
+        if store.shared:
+            self._heartbeat.start()
+            self._position = await store.feed_position()
+            self._poll_task = asyncio.ensure_future(self._poll())
+        self._services.due = self._wake.set
+        if self._execute:
+            self._loop_task = asyncio.ensure_future(self._claim_loop())
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._wake.set()
+
+    # --- claiming -----------------------------------------------------------------------------------------------------
+
+    async def _claim_loop(self) -> None:
+        delay_s = 0.1
+        while not self._closing:
+            self._wake.clear()
+            try:
+                again = await self._claim_due()
+                delay_s = 0.1
+            except StoreError:
+                again = False  # a store that cannot be read or written now; it is asked again
+                delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+            if not again:
+                await self._sleep(delay_s if delay_s > 0.1 else None)
+
+    async def _claim_due(self) -> bool:
+        """Claim and begin what is due; whether there may be more."""
+        services = self._services
+        names = services.registry.names()
+        room = services.limits.concurrency - len(self._tasks) - len(self._suspects)
+        if not names or room <= 0:
+            return False
+        due_ms = await services.store.next_due_ms(names)
+        now_ms = services.clock.now_ms()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due_ms is None:
+            return False
+        if due_ms > now_ms:
+            self._timer = services.clock.call_at(due_ms, self._wake.set)
+            return False
+        claims = await services.store.claim(self.lease, names, now_ms, limit=room)
+        for claimed in claims:
+            self.begin(claimed)
+        return bool(claims)
+
+    async def _sleep(self, at_most_s: float | None) -> None:
+        limit_s = at_most_s if at_most_s is not None else (CLAIM_POLL_S if self._services.store.shared else None)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    # --- executing ----------------------------------------------------------------------------------------------------
+
+    def begin(self, claimed: Claimed) -> None:
+        """Execute a claimed run; a suspect waits for its turn."""
+        if claimed.orphaned and claimed.row.status == "running" and not claimed.drained:
+            self._suspects.append(claimed)
+            if self._suspects_task is None or self._suspects_task.done():
+                self._suspects_task = asyncio.ensure_future(self._resume_suspects())
+        else:
+            self._spawn(claimed.row.run_id, self._recover_and_drive(claimed))
+
+    def adopt(self, run_id: str, state: RunState, head: Head, epoch: int) -> Execution:
+        """Execute a run that was started, and claimed, just now."""
+        services = self._services
+        log = RunLog(services.store, services.writer, run_id, epoch, self.lease.worker_id, state, head)
+        execution = Execution(services, services.registry.get(state.workflow), log)
+        self._spawn(run_id, self._drive(execution))
+        return execution
+
+    def has_room(self) -> bool:
+        """Whether another run may be executed now."""
+        return self._execute and not self._closing and len(self._tasks) < self._services.limits.concurrency
+
+    def _spawn(self, run_id: str, coroutine: Any) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks[run_id] = task
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if self._tasks.get(run_id) is done:
+                del self._tasks[run_id]
+            self._wake.set()
+            if not done.cancelled() and done.exception() is not None:
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": f"the execution of run {run_id} broke", "exception": done.exception(), "task": done}
+                )
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _resume_suspects(self) -> None:
+        while self._suspects and not self._closing:
+            claimed = self._suspects.popleft()
+            run_id = claimed.row.run_id
+            progressed = asyncio.Event()
+            task = self._spawn(run_id, self._recover_and_drive(claimed, progressed))
+            task.add_done_callback(lambda _, event=progressed: event.set())
+            await progressed.wait()
+
+    async def _recover_and_drive(self, claimed: Claimed, progressed: asyncio.Event | None = None) -> None:
+        run_id = claimed.row.run_id
+        try:
+            execution = await recover(self._services, claimed)
+        except FencedError:
+            return
+        except PerdureError:
+            await self._retry_later(run_id)
+            return
+        self.recovered += 1
+        if execution is None:
+            await self._let_go(run_id)
+            return
+        if progressed is not None:
+            execution.log.progressed = progressed
+        await self._drive(execution)
+
+    async def _drive(self, execution: Execution) -> None:
+        run_id = execution.run_id
+        self.executions[run_id] = execution
+        try:
+            ending: Ending = await execution.drive()
+        finally:
+            if self.executions.get(run_id) is execution:
+                del self.executions[run_id]
+        if ending == "lost":
+            if not isinstance(execution.log.error, FencedError):
+                await self._retry_later(run_id)
+        elif ending != "ended":
+            await self._let_go(run_id)
+
+    async def _let_go(self, run_id: str) -> None:
+        try:
+            await self._services.store.release(self.lease, [run_id])
+        except StoreError:
+            await self._retry_later(run_id)
+
+    async def _retry_later(self, run_id: str) -> None:
+        """The store failed under this run: recover it from the store, as soon as that answers again."""
+        delay_s = 0.05
+        while not self._closing:
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+            try:
+                claimed = await self._services.store.claim_run(self.lease, run_id)
+            except StoreError:
+                continue
+            if claimed is not None:
+                asyncio.get_running_loop().call_soon(self.begin, claimed)
+            return
+
+    # --- hearing of others --------------------------------------------------------------------------------------------
+
+    async def _poll(self) -> None:
+        """Ask a shared store what other processes wrote."""
+        services = self._services
+        period_s = services.limits.poll_s
+        while not self._closing:
+            await asyncio.sleep(period_s)
+            try:
+                self._position, changed = await services.store.changed_runs(after=self._position)
+            except StoreError:
+                continue  # it is asked again
+            if changed:
+                for run_id in changed:
+                    services.hub.touched(run_id)
+                services.hub.grown(changed)
+                self._wake.set()
+
+    def _lease_lost(self) -> None:
+        """The lease ended: whatever is executed here may be executed elsewhere by now."""
+        for execution in list(self.executions.values()):
+            execution.log.lost(FencedError("the worker's lease ended", run_id=execution.run_id))
+
+    # --- ending -------------------------------------------------------------------------------------------------------
+
+    async def drain(self, *, record: bool = True) -> None:
+        """Stop claiming; let steps in flight end within their grace; let go of everything.
+
+        Args:
+            record: tell the store first, so that what dies from now on counts against nobody.
+        """
+        self._closing = True
+        self._wake.set()
+        if record:
+            await asyncio.to_thread(self.lease.drain)
+        for execution in list(self.executions.values()):
+            execution.stop("drain")
+        while self._tasks:
+            await asyncio.wait(set(self._tasks.values()))
+        if self._suspects:
+            await self._services.store.release(self.lease, [claimed.row.run_id for claimed in self._suspects])
+            self._suspects.clear()
+
+    async def close(self) -> None:
+        """Drain, and give the lease back."""
+        if not self._closing:
+            await self.drain(record=False)
+        for task in (self._loop_task, self._poll_task, self._suspects_task):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._heartbeat is not None and self._services.store.shared:
+            await asyncio.to_thread(self._heartbeat.stop)
+        await asyncio.to_thread(self.lease.close)

@@ -1,0 +1,331 @@
+"""Decide: `state, command → events`. What a command from outside may append, as pure functions.
+
+A command is appended at the head by whoever brings it, conditional on the head that was folded, without an epoch. If the
+head has moved in between, the command is decided again on the new state. Each command has an id: a command that stands
+in the journal already decides to nothing (`[]`), so a resend is harmless.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from perdure.core import kinds
+from perdure.core.errors import (
+    AnswerRefusedError,
+    CommandConflictError,
+    NotInDoubtError,
+    NotReopenableError,
+    RunEndedError,
+    SignalBacklogError,
+    StateError,
+    StepNotFoundError,
+    WaitClosedError,
+    WaitNotFoundError,
+)
+from perdure.core.events import NEVER, IndexChange
+from perdure.journal.state import RunState, Wait
+
+MOST_SIGNALS: Final = 10_000
+"""How many unread signals a run may hold."""
+
+
+class Decision(NamedTuple):
+    """An event that a command decided on: kind, payload, index change, and where it belongs."""
+
+    kind: str
+    payload: dict[str, Any]
+    change: IndexChange | None = None
+    node: str | None = None
+    scope: str | None = None
+    key: str | None = None
+
+
+def _repeated(state: RunState, command_id: str | None, kind: str) -> bool:
+    if command_id is None or command_id not in state.commands:
+        return False
+    found = state.commands[command_id]
+    if found.kind != kind:
+        raise CommandConflictError(
+            f"command id {command_id!r} was used for {found.kind}", run_id=state.run_id, command_id=command_id
+        )
+    return True
+
+
+def _refuse_ended(state: RunState, what: str) -> None:
+    if state.terminal:
+        raise RunEndedError(f"run {state.run_id} is {state.status}: {what} changes nothing", run_id=state.run_id)
+
+
+# --- questions --------------------------------------------------------------------------------------------------------
+
+
+def find_question(state: RunState, wait_id: str | None) -> Wait:
+    """The question that an answer is for: by its id, or the only open one.
+
+    Raises:
+        WaitNotFoundError: there is no such question, none is open, or several are and none was named.
+        WaitClosedError: it was answered, timed out or cancelled.
+    """
+    if wait_id is not None:
+        wait = state.waits.get(wait_id)
+        if wait is None or wait.kind != "question":
+            raise WaitNotFoundError(
+                f"run {state.run_id} has no question {wait_id!r}", run_id=state.run_id, wait_id=wait_id
+            )
+        if wait.closed is not None:
+            raise WaitClosedError(
+                f"question {wait_id!r} is closed ({wait.closed.kind} at seq {wait.closed.seq})",
+                run_id=state.run_id,
+                wait_id=wait_id,
+            )
+        return wait
+    found = [wait for wait in state.open_waits() if wait.kind == "question" and wait.data.get("subject") is None]
+    if len(found) != 1:
+        problem = "no open question" if not found else f"{len(found)} open questions; name one"
+        raise WaitNotFoundError(
+            f"run {state.run_id} has {problem}",
+            hint="list them with 'perdure questions'",
+            run_id=state.run_id,
+            wait_ids=[wait.wait_id for wait in found] or None,
+        )
+    return found[0]
+
+
+def check_answer(question: dict[str, Any], answer: Any) -> Any:
+    """The answer as it is recorded.
+
+    Args:
+        question: `kind` (`choice`, `text`, `confirm`, `multiple`), `choices` where there are any.
+        answer: as given.
+
+    Raises:
+        AnswerRefusedError: it matches no choice, or is of the wrong type.
+    """
+    kind = question["kind"]
+    choices: list[str] = question.get("choices") or []
+    if kind == "text":
+        if not isinstance(answer, str):
+            raise AnswerRefusedError(f"the question wants text, not {answer!r}")
+        return answer
+    if kind == "confirm":
+        if isinstance(answer, bool):
+            return answer
+        words = {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}
+        if isinstance(answer, str) and answer.strip().lower() in words:
+            return words[answer.strip().lower()]
+        raise AnswerRefusedError(f"the question wants yes or no, not {answer!r}")
+    if kind == "multiple":
+        given = answer if isinstance(answer, list) else [answer]
+        unknown = [one for one in given if one not in choices]
+        if unknown or len(set(map(str, given))) != len(given):
+            raise AnswerRefusedError(f"{answer!r} is not a selection of {choices}")
+        return given
+    if answer not in choices or not isinstance(answer, str):
+        raise AnswerRefusedError(f"{answer!r} is none of {choices}", hint="answer with one of the choices as written")
+    return answer
+
+
+def answer(state: RunState, wait_id: str | None, value: Any, command_id: str | None) -> list[Decision]:
+    """Answer a question of a run."""
+    if _repeated(state, command_id, kinds.WAIT_ANSWERED):
+        return []
+    if state.terminal and state.status != "cancelled":
+        raise RunEndedError(f"run {state.run_id} is {state.status}: its questions are closed", run_id=state.run_id)
+    wait = find_question(state, wait_id)
+    if wait.data.get("subject") is not None:
+        raise AnswerRefusedError(
+            f"{wait.wait_id!r} asks about a step in doubt",
+            hint="resolve it with 'perdure resolve' (done, not done, or fail)",
+            run_id=state.run_id,
+            wait_id=wait.wait_id,
+        )
+    recorded = check_answer(wait.data["question"], value)
+    payload = {"wait_id": wait.wait_id, "answer": recorded, "command_id": command_id}
+    change = IndexChange(closed=(wait.wait_id,))
+    if not state.terminal and state.paused is None:
+        change = change._replace(status="running", due_ms=0)
+    return [Decision(kinds.WAIT_ANSWERED, payload, change, wait.node, wait.scope, wait.key)]
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+def signal(
+    state: RunState, name: str, match: str | None, payload: Any, sender_id: str | None, command_id: str | None
+) -> list[Decision]:
+    """Hand a signal to a run; one that was handed over before under the same sender's id is recognised."""
+    if _repeated(state, command_id, kinds.SIGNAL_RECEIVED):
+        return []
+    if sender_id is not None and sender_id in state.senders:
+        return []
+    _refuse_ended(state, "a signal")
+    if sum(map(len, state.signals.values())) >= MOST_SIGNALS:
+        raise SignalBacklogError(f"run {state.run_id} holds {MOST_SIGNALS} unread signals", run_id=state.run_id)
+    data = {"name": name, "payload": payload, "match": match, "sender_id": sender_id, "command_id": command_id}
+    awaited = any(
+        wait.kind == "signal" and wait.data.get("name") == name and wait.data.get("match") in (None, match)
+        for wait in state.open_waits()
+    )
+    change = IndexChange(status="running", due_ms=0) if awaited and state.paused is None else None
+    return [Decision(kinds.SIGNAL_RECEIVED, {k: v for k, v in data.items() if v is not None or k == "payload"}, change)]
+
+
+# --- cancel, pause, resume, retry -------------------------------------------------------------------------------------
+
+
+def cancel(state: RunState, reason: str, command_id: str | None) -> list[Decision]:
+    """Ask a run to end. Cancelling a run that is cancelled, or about to be, decides to nothing."""
+    if _repeated(state, command_id, kinds.RUN_CANCEL_REQUESTED) or state.status == "cancelled":
+        return []
+    _refuse_ended(state, "a cancel")
+    if state.cancel_requested is not None:
+        return []
+    change = IndexChange(status="running" if state.visits else "pending", reason="", due_ms=0)
+    return [Decision(kinds.RUN_CANCEL_REQUESTED, {"reason": reason, "command_id": command_id}, change)]
+
+
+def pause(
+    state: RunState,
+    reason: str,
+    command_id: str | None,
+    *,
+    detail: dict[str, Any] | None = None,
+    message: str | None = None,
+) -> list[Decision]:
+    """Pause a run (`reason="paused"`), or park it with a named reason."""
+    if _repeated(state, command_id, kinds.RUN_PAUSED) or (state.paused is not None and state.reason == reason):
+        return []
+    _refuse_ended(state, "a pause")
+    payload = {"reason": reason, "command_id": command_id, "detail": detail, "message": message}
+    change = IndexChange(status="paused", reason=reason, due_ms=NEVER)
+    return [Decision(kinds.RUN_PAUSED, payload, change)]
+
+
+def resume(state: RunState, command_id: str | None, *, accepted: str | None = None, reason: str = "") -> list[Decision]:
+    """Undo a pause.
+
+    Args:
+        accepted: the fingerprint of the changed definition with which the run is to go on, if it was parked for that.
+    """
+    if _repeated(state, command_id, kinds.RUN_RESUMED):
+        return []
+    _refuse_ended(state, "a resume")
+    if state.paused is None:
+        raise StateError(
+            f"run {state.run_id} is {state.status}, not paused",
+            hint="a run that waits goes on by an answer or a signal",
+            run_id=state.run_id,
+        )
+    payload = {"command_id": command_id, "accepted": accepted, "reason": reason}
+    status = "running" if state.visits else "pending"
+    due = NEVER if (state.manifest or {}).get("caller_owned") else 0
+    return [Decision(kinds.RUN_RESUMED, payload, IndexChange(status=status, reason="", due_ms=due))]
+
+
+def reopen(state: RunState, reason: str, command_id: str | None, *, parent_took: bool = False) -> list[Decision]:
+    """Open a failed or cancelled run again; it forgets exactly the failure that ended it.
+
+    Raises:
+        NotReopenableError: the run has not ended, has completed, or its parent took the outcome.
+    """
+    if _repeated(state, command_id, kinds.RUN_REOPENED):
+        return []
+    if state.status not in ("failed", "cancelled"):
+        raise NotReopenableError(f"run {state.run_id} is {state.status}; only a failed or cancelled run is retried",
+                                 run_id=state.run_id)
+    if parent_took:
+        raise NotReopenableError(
+            f"run {state.run_id} is a child and its parent took the outcome", hint="retry the parent", run_id=state.run_id
+        )
+    forgets = _forgotten(state)
+    payload = {"reason": reason, "forgets": forgets, "command_id": command_id}
+    due = NEVER if (state.manifest or {}).get("caller_owned") else 0
+    change = IndexChange(status="running" if state.visits else "pending", reason="", due_ms=due)
+    return [Decision(kinds.RUN_REOPENED, payload, change)]
+
+
+def _forgotten(state: RunState) -> dict[str, Any]:
+    """The records and node failures that a retry must forget: the origin of the failure and the joins above it."""
+    failed = [result for result in state.results.values() if result.status == "failed"]
+    records: list[tuple[str, str]] = []
+    errors = [result.end["error"] for result in failed if result.end]
+    if state.ended is not None and state.ended.data.get("error"):
+        errors.append(state.ended.data["error"])
+    for error in errors:
+        origin = error.get("origin")
+        if origin is None or tuple(origin) in records:
+            continue
+        scope, key = origin
+        records.append((scope, key))
+        records += [
+            (above, join)
+            for above, entries in state.scopes.items()
+            for join, record in entries.items()
+            if record.what == "join"
+            and record.fact is not None
+            and record.fact.data.get("failed") is not None
+            and scope.startswith(above + "/")
+        ]
+    completed = [result for result in state.results.values() if result.status == "completed"]
+    last = state.last.name if state.last is not None and state.last.status == "completed" else None
+    if last is None and completed and state.last is not None and state.last.status == "failed":
+        entered_by = [result for result in completed if state.last.name in result.next]
+        last = entered_by[-1].name if entered_by else None
+    return {"records": records, "nodes": [result.name for result in failed], "last": last}
+
+
+# --- doubt ------------------------------------------------------------------------------------------------------------
+
+
+def resolve(
+    state: RunState,
+    step: str | None,
+    resolution: str,
+    value: Any,
+    command_id: str | None,
+    *,
+    by: str = "person",
+) -> list[Decision]:
+    """Say what became of a step in doubt.
+
+    Args:
+        step: its key, its scope and key joined by `/`, or its wait's id; may be omitted when one step is in doubt.
+        resolution: `done` (with the value it returned), `not_done`, or `fail`.
+
+    Raises:
+        StepNotFoundError, NotInDoubtError: there is no such step, or it is not in doubt.
+    """
+    if _repeated(state, command_id, kinds.STEP_RESOLVED):
+        return []
+    if state.terminal and state.status != "cancelled":
+        _refuse_ended(state, "a resolution")
+    scope, key, wait_id = _doubted(state, step)
+    payload: dict[str, Any] = {"resolution": resolution, "command_id": command_id, "by": by}
+    if resolution == "done":
+        payload["value"] = value
+    change = IndexChange(closed=(wait_id,) if wait_id else ())
+    if not state.terminal and state.paused is None:
+        change = change._replace(status="running", due_ms=0)
+    node = scope.split("/")[1]
+    return [Decision(kinds.STEP_RESOLVED, payload, change, node, scope, key)]
+
+
+def _doubted(state: RunState, step: str | None) -> tuple[str, str, str | None]:
+    doubts = [(scope, key) for scope, key, record in state.in_doubt() if record.resolution is None]
+    waits = {(wait.scope, wait.data["subject"]): wait.wait_id for wait in state.waits.values() if wait.data.get("subject")}
+    if step is None:
+        named = doubts
+    else:
+        named = [d for d in doubts if step in (d[1], "/".join(d), waits.get(d))]
+    if len(named) == 1:
+        return (*named[0], waits.get(named[0]))
+    if len(named) > 1:
+        raise StepNotFoundError(
+            f"{len(named)} steps of run {state.run_id} are in doubt; name one",
+            run_id=state.run_id,
+            steps=["/".join(d) for d in named],
+        )
+    if step is None or any(step == key for records in state.scopes.values() for key in records):
+        raise NotInDoubtError(f"run {state.run_id}: {step or 'no step'} is in doubt" if step is None
+                              else f"run {state.run_id}: step {step} is not in doubt", run_id=state.run_id, step=step)
+    raise StepNotFoundError(f"run {state.run_id} has no step {step!r}", run_id=state.run_id, step=step)

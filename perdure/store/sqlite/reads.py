@@ -1,0 +1,196 @@
+"""Reading, on a connection of its own and on the caller's thread: reads are short and never wait for writers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+import apsw
+import orjson
+
+from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, StoreReadError
+from perdure.core.events import NEVER, Event, Head, WaitRow
+from perdure.journal.chain import read_record
+from perdure.store.port import ArtifactInfo, FeedEntry, OpenWait, RunFilter, RunRow
+from perdure.store.sqlite.connection import read_error
+from perdure.store.sqlite.queries import query
+
+T = TypeVar("T")
+
+_EVENTS: Final = query("event_list")
+
+
+class Reader:
+    """What is committed.
+
+    Args:
+        connect: opens the connection that is read on.
+    """
+
+    def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
+        self._connect = connect
+        self._connection: apsw.Connection | None = None
+
+    def rows(self, name: str, bindings: Sequence[Any] = (), *, sql: str | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a named query.
+
+        Raises:
+            StoreReadError, StoreCorruptError: it failed; the next read opens the connection again.
+        """
+        try:
+            connection = self._connection
+            if connection is None:
+                connection = self._connection = self._connect()
+            found: list[tuple[Any, ...]] = connection.execute(sql or query(name), bindings).fetchall()
+            return found
+        except apsw.Error as error:
+            self.close()
+            raise read_error(error, "a read of the store") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(True)
+
+    # --- journals -----------------------------------------------------------------------------------------------------
+
+    def events(self, run_id: str, after: int, until: int | None, limit: int) -> list[Event]:
+        """Events of one run."""
+        found = self.rows("run_ownership", (run_id,))
+        if not found:
+            return []
+        rows = self.rows("event_list", (found[0][0], after, NEVER if until is None else until, limit), sql=_EVENTS)
+        return [read_record(header, salt, payload) for header, salt, payload in rows]
+
+    def feed(self, after: int, limit: int) -> list[FeedEntry]:
+        """Events of all runs in commit order."""
+        return [
+            FeedEntry(position, read_record(header, salt, payload))
+            for position, header, salt, payload in self.rows("feed_list", (after, limit))
+        ]
+
+    def position(self) -> int:
+        """The newest position."""
+        newest: int = self.rows("feed_position")[0][0]
+        return newest
+
+    def changed_runs(self, after: int) -> tuple[int, list[str]]:
+        """The newest position, and which runs grew after `after`."""
+        newest = self.position()
+        if newest <= after:
+            return newest, []
+        return newest, [run_id for (run_id,) in self.rows("feed_runs", (after, newest))]
+
+    def head(self, run_id: str) -> Head | None:
+        """The head of a journal."""
+        found = self.rows("run_ownership", (run_id,))
+        if not found:
+            return None
+        last = self.rows("event_last", (found[0][0],))
+        if not last:
+            raise CorruptRecordError(f"run {run_id} has no events", run_id=run_id)
+        seq, header = last[0]
+        return Head(seq, hashlib.sha256(header).digest())
+
+    # --- index rows ---------------------------------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> RunRow | None:
+        """One run."""
+        found = self.rows("run_read", (run_id,))
+        return run_row(found[0]) if found else None
+
+    def runs(self, where: RunFilter) -> list[RunRow]:
+        """Runs, newest first."""
+        conditions, bindings = _conditions(where)
+        sql = query("run_list").format(conditions=" AND ".join(conditions) or "TRUE")
+        return [run_row(row) for row in self.rows("run_list", (*bindings, where.limit), sql=sql)]
+
+    def counts(self) -> dict[str, int]:
+        """How many runs, by status."""
+        return {status: count for status, count in self.rows("run_count")}
+
+    def waits(
+        self, kind: str | None, name: str | None, key: str | None, run_id: str | None, limit: int
+    ) -> list[OpenWait]:
+        """Open waits, oldest first."""
+        asked = {
+            "waits.kind = ?": kind,
+            "waits.name = ?": name,
+            "(waits.key IS NULL OR waits.key = ?)": key,
+            "waits.run = (SELECT number FROM runs WHERE run_id = ?)": run_id,
+        }
+        given = {condition: value for condition, value in asked.items() if value is not None}
+        sql = query("wait_list").format(conditions=" AND ".join(given) or "TRUE")
+        rows = self.rows("wait_list", (*given.values(), limit), sql=sql)
+        return [OpenWait(row[0], row[1], WaitRow(*row[2:])) for row in rows]
+
+    # --- artifacts ----------------------------------------------------------------------------------------------------
+
+    def artifact(self, sha256: str) -> bytes:
+        """The bytes of an artifact, checked against its name."""
+        found = self.rows("artifact_read", (_name(sha256),))
+        if not found:
+            raise ArtifactNotFoundError(f"no artifact has the SHA-256 {sha256}", artifact=sha256)
+        data: bytes = found[0][0]
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise CorruptRecordError(f"artifact {sha256} is not what was written", artifact=sha256)
+        return data
+
+    def artifact_infos(self, sha256s: Iterable[str]) -> list[ArtifactInfo]:
+        """What is known of artifacts, without reading them."""
+        found = []
+        for sha256 in dict.fromkeys(sha256s):
+            for size, media_type in self.rows("artifact_info", (_name(sha256),)):
+                found.append(ArtifactInfo(sha256, size, media_type))
+        return found
+
+    def integrity(self) -> list[str]:
+        """What SQLite finds wrong with the file."""
+        try:
+            problems = [str(row[0]) for row in self.rows("", sql="PRAGMA integrity_check")]
+        except StoreReadError as error:
+            return [error.message]
+        return [] if problems == ["ok"] else problems
+
+
+def run_row(row: Sequence[Any]) -> RunRow:
+    """A row of the queries that name the columns of a run in this order."""
+    *plain, caller_owned, tags = row[:14]
+    fields: tuple[Any, ...] = (*plain, bool(caller_owned), tuple(orjson.loads(tags)) if tags is not None else ())
+    return RunRow(*fields)
+
+
+def _name(sha256: str) -> bytes:
+    try:
+        return bytes.fromhex(sha256)
+    except ValueError:
+        return b""
+
+
+def _conditions(where: RunFilter) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    bindings: list[Any] = []
+
+    def add(condition: str, *values: Any) -> None:
+        conditions.append(condition)
+        bindings.extend(values)
+
+    if where.statuses:
+        add(f"status IN ({', '.join('?' * len(where.statuses))})", *where.statuses)
+    if where.workflow is not None:
+        add("workflow = ?", where.workflow)
+    if where.parent_id is not None:
+        add("parent_id = ?", where.parent_id)
+    for tag in where.tags:
+        add("number IN (SELECT run FROM tags WHERE tag = ?)", tag)
+    if where.created_after_ms is not None:
+        add("created_ms >= ?", where.created_after_ms)
+    if where.created_before_ms is not None:
+        add("created_ms < ?", where.created_before_ms)
+    if where.id_prefix:
+        add("run_id >= ? AND run_id < ?", where.id_prefix, where.id_prefix + "\U0010ffff")
+    if where.before is not None:
+        add("(created_ms, run_id) < (?, ?)", *where.before)
+    return conditions, bindings

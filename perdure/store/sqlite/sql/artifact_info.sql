@@ -1,0 +1,1 @@
+SELECT length(data), media_type FROM artifacts WHERE sha256 = ?1

@@ -1,0 +1,1 @@
+SELECT data FROM artifacts WHERE sha256 = ?1

@@ -1,0 +1,1 @@
+SELECT number, owner, epoch FROM runs WHERE run_id = ?1

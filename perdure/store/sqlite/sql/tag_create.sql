@@ -1,0 +1,1 @@
+INSERT OR IGNORE INTO tags (tag, run) VALUES (?1, ?2)

@@ -1,0 +1,1 @@
+DELETE FROM waits WHERE run = ?1 AND wait_id = ?2

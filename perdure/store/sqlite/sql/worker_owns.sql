@@ -1,0 +1,1 @@
+SELECT 1 FROM runs WHERE owner = ?1 LIMIT 1

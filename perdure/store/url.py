@@ -1,0 +1,54 @@
+"""Store URLs."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from perdure.core.errors import StoreUrlError
+from perdure.store.port import Durability, Store
+
+DEFAULT_URL: Final = "sqlite:///.perdure/runs.db"
+
+
+def open_store(url: str = DEFAULT_URL, *, durability: Durability = "full") -> Store:
+    """The store that a URL names, ready for `await store.open()`.
+
+    Args:
+        url: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute/path.db`; percent escapes are understood.
+        durability: what an acknowledged append survives: `full` a power cut, `process` the end of the process.
+            `memory://` has none whatever is asked.
+
+    Raises:
+        StoreUrlError: the URL is something else.
+    """
+    if "://" not in url:
+        raise StoreUrlError(f"{url!r} is no store URL", hint=f"write sqlite:///{url}", url=url)
+    parts = urlsplit(url)
+    if parts.query or parts.fragment:
+        raise StoreUrlError(f"store URL {url!r} has a query or fragment; write '?' and '#' as %3F and %23", url=url)
+    if parts.scheme == "memory":
+        return _memory_store(url, parts.netloc + parts.path)
+    if parts.scheme == "sqlite":
+        return _sqlite_store(url, parts.netloc, unquote(parts.path), durability)
+    raise StoreUrlError(f"there is no store for the scheme {parts.scheme!r}", url=url)
+
+
+def _memory_store(url: str, rest: str) -> Store:
+    from perdure.store.memory import MemoryStore
+
+    if rest not in ("", "/"):
+        raise StoreUrlError(f"memory:// takes no path, got {url!r}", url=url)
+    return MemoryStore()
+
+
+def _sqlite_store(url: str, host: str, path: str, durability: Durability) -> Store:
+    if host:
+        raise StoreUrlError(
+            f"{url!r} names a host, not a file", hint=f"write three slashes: sqlite:///{host}{path}", url=url
+        )
+    if len(path) < 2 or path.endswith("/") or "\0" in path:
+        raise StoreUrlError(f"{url!r} names no file", url=url)
+    from perdure.store.sqlite import SQLiteStore
+
+    return SQLiteStore(path[1:], durability=durability)
