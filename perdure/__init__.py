@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# The room `perdure.workflow` is imported before the name is given to the decorator: Python binds a package's name in its
-# parent once, at its first import.
+# The room `perdure.workflow` is imported before the name is given to the decorator: Python binds a package's name in
+# its parent once, at its first import.
 import perdure.workflow as _room
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perdure.core.policies import Backoff as Backoff
     from perdure.core.policies import idempotent as idempotent
     from perdure.core.secrets import Secret as Secret
+    from perdure.core.version import VERSION as __version__
     from perdure.engine.current import current_step as current_step
     from perdure.engine.doubt import NotDone as NotDone
     from perdure.engine.doubt import Unknown as Unknown
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from perdure.engine.run import Run as Run
     from perdure.engine.runtime import Runtime as Runtime
     from perdure.engine.services import Limits as Limits
-    from perdure.version import VERSION as __version__
     from perdure.workflow.effects import Effect as Effect
     from perdure.workflow.effects import effect as effect
     from perdure.workflow.flow import Flow as Flow
@@ -74,7 +74,7 @@ if not TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Load a public name at its first use, so that `import perdure` stays quick."""
     if name == "__version__":
-        from perdure.version import VERSION
+        from perdure.core.version import VERSION
 
         return VERSION
     if name not in _HOME_OF:

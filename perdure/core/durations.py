@@ -15,7 +15,7 @@ from perdure.core.errors import InvalidDurationError
 Duration = str | int | float | timedelta
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
-_TEXT = re.compile("".join(rf"(?:{_NUMBER}{unit})?" for unit in ("w", "d", "h", "m(?!s)", "s", "ms")))
+_TEXT = re.compile("".join(rf"(?:{_NUMBER}{unit})?" for unit in ("w", "d", "h", "m", "s", "ms")))
 _MULTIPLES_S = (604_800, 86_400, 3_600, 60, 1)
 _SHOWN = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000))
 
@@ -58,7 +58,7 @@ def _seconds_of_text(text: str, name: str) -> float:
         raise InvalidDurationError(f"{name} is no duration: {text[:40]!r}", parameter=name)
     *larger, milliseconds = match.groups()
     seconds = sum(float(number) * multiple for number, multiple in zip(larger, _MULTIPLES_S, strict=True) if number)
-    # Divided, not multiplied by 0.001: "3ms" is the float 0.003.
+    # Divided, not multiplied by 0.001: "9ms" is the float 0.009.
     return seconds + float(milliseconds) / 1000 if milliseconds else float(seconds)
 
 

@@ -169,7 +169,7 @@ class DefinitionError(PerdureError):
     """A workflow, flow, plan or step is declared wrongly; no event was written."""
 
     code = "invalid_definition"
-    category = "definition"
+    category: ClassVar[Category] = "definition"
 
 
 class PolicyError(DefinitionError):
@@ -276,7 +276,7 @@ class ConflictError(PerdureError):
     """What was asked for contradicts what is recorded."""
 
     code = "conflict"
-    category = "conflict"
+    category: ClassVar[Category] = "conflict"
 
 
 class RunConflictError(ConflictError):
@@ -320,7 +320,7 @@ class StateError(PerdureError):
     """The run's state does not admit what was asked for."""
 
     code = "wrong_state"
-    category = "state"
+    category: ClassVar[Category] = "state"
 
 
 class RunEndedError(StateError):
@@ -380,7 +380,7 @@ class StepError(PerdureError):
     """Base of what a step can end with other than a value."""
 
     code = "step_error"
-    category = "step"
+    category: ClassVar[Category] = "step"
 
 
 class StepFailed(StepError):
@@ -474,7 +474,7 @@ class StoreError(PerdureError):
     """The store could not do its work."""
 
     code = "store_error"
-    category = "store"
+    category: ClassVar[Category] = "store"
 
 
 class StoreWriteError(StoreError):
@@ -532,7 +532,7 @@ class StoreCorruptError(StoreError):
     """The store's file is damaged."""
 
     code = "store_corrupt"
-    category = "integrity"
+    category: ClassVar[Category] = "integrity"
     default_hint = "restore the file from a backup; 'perdure doctor' says what is readable"
 
 
@@ -553,14 +553,14 @@ class FencedError(PerdureError):
     """Another worker owns the run now; the append was refused."""
 
     code = "fenced"
-    category = "lease"
+    category: ClassVar[Category] = "lease"
 
 
 class CorruptRecordError(PerdureError):
     """A record of a journal is not what was written."""
 
     code = "corrupt_record"
-    category = "integrity"
+    category: ClassVar[Category] = "integrity"
     default_hint = "'perdure verify RUN' names the first bad record"
 
 

@@ -156,7 +156,7 @@ FACT_KINDS: Final = frozenset(
 def check_event_name(name: object) -> str:
     """Return an author's event name if it is free to use, else raise `InvalidIdError`."""
     text = check_name(name, field="event name")
-    if text in RESERVED_NOUNS or text.split(".", 1)[0] in RESERVED_NOUNS and "." in text:
+    if text.split(".", 1)[0] in RESERVED_NOUNS:
         raise InvalidIdError(
             f"event name {text!r} is reserved for the kernel",
             hint="choose a name whose part before the first '.' is not one of: " + ", ".join(sorted(RESERVED_NOUNS)),

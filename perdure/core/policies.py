@@ -24,7 +24,8 @@ class Idempotent(NamedTuple):
 
 
 def idempotent(window: Duration) -> Idempotent:
-    """The kind `idempotent`, whose key the other side remembers for `window` only; after that a repeat counts as `once`.
+    """The kind `idempotent`, whose key the other side remembers for `window` only; after that a repeat counts as
+    `once`.
 
     Args:
         window: for example `"24h"`.

@@ -887,9 +887,7 @@ class _Mapping(Codec[object]):
     def _encode(self, value: object, depth: int) -> JSONValue:
         if type(value) is not dict:
             raise _mismatch(self.name, value)
-        members = [(self._write_key(key), child, self.value) for key, child in value.items()]
-        if len({key for key, _, _ in members}) != len(members):
-            raise _Refusal("two of its keys are recorded alike")
+        members = ((self._write_key(key), child, self.value) for key, child in value.items())
         return _encode_members(value, members, depth)
 
     def _decode(self, tree: object, outside: bool) -> object:
@@ -913,6 +911,7 @@ class _Mapping(Codec[object]):
         if self._text_keys:
             return _text_key(key)
         text = self._text_of(self.key._encode(key, 0))
+        # The text is read as one key alone: of two keys that are written alike, one fails here.
         back = self._read_key(text, False)
         if not _is_same(back, key):
             raise _Refusal(f"a key of type {_type_name(type(key))} would come back as {_type_name(type(back))}")

@@ -1,8 +1,8 @@
 """Branches: concurrent strands of one node, each with its own scope and its own view of the state.
 
 Every branch sees the state as it was when the branches began. At the join their writes merge by the rule of `Plan`:
-different keys merge whatever the finishing order, one key written differently is a `MergeConflictError`. How a join ended
-is a fact: a replay sees the same failure, even when two branches failed.
+different keys merge whatever the finishing order, one key written differently is a `MergeConflictError`. How a join
+ended is a fact: a replay sees the same failure, even when two branches failed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ async def join(
     failures = [(i, result.error) for i, result in enumerate(results) if isinstance(result, _Failure)]
     first = _first_failure(failures)
     if record is None:
-        payload = {"fingerprint": sha256(data).hexdigest(), "count": count, "failed": None if first is None else first[0]}
+        payload = {
+            "fingerprint": sha256(data).hexdigest(),
+            "count": count,
+            "failed": None if first is None else first[0],
+        }
         if first is None:
             payload["branches"] = [branch.path for branch in branches if branch.writes]
         execution.log.add(
@@ -82,7 +86,7 @@ async def join(
 def _first_failure(failures: list[tuple[int, BaseException]]) -> tuple[int, BaseException] | None:
     """The failure that a join raises: the lowest branch that failed by itself, not one that was cancelled for it."""
     real = [failure for failure in failures if not isinstance(failure[1], asyncio.CancelledError)]
-    return (real or failures or [None])[0]
+    return next(iter(real or failures), None)
 
 
 def _merge(scope: Scope, branches: Sequence[Scope]) -> None:
@@ -116,9 +120,10 @@ async def _run_all(
         return results
     places = iter(range(len(branches)))
     failing = False
+    left = limit
 
     async def strand() -> None:
-        nonlocal failing
+        nonlocal failing, left
         try:
             for i in places:
                 if failing:
@@ -136,12 +141,10 @@ async def _run_all(
                             if task is not asyncio.current_task():
                                 execution.cancel_task(task)
         finally:
-            nonlocal left
             left -= 1
             if left:  # the last strand's place is taken by the one that joins
                 execution.strand_ended()
 
-    left = limit
     execution.busy += limit - 1  # the strand that joins them waits meanwhile
     tasks = [execution.start_task(strand()) for _ in range(limit)]
     await _all_done(execution, tasks)

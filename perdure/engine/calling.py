@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.errors import StepTimeout
@@ -47,10 +47,10 @@ async def call(
     token = step_info.set(info)
     try:
         if step.is_async:
-            coroutine = step.fn(*args, **kwargs)
+            awaitable: Awaitable[Any] = step.fn(*args, **kwargs)
             if policy.timeout_s is None:
-                return await coroutine
-            return await _within(policy.timeout_s, coroutine)
+                return await awaitable
+            return await _within(policy.timeout_s, awaitable)
         if policy.isolation == "inline":
             value = step.fn(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
@@ -63,10 +63,11 @@ async def call(
         step_info.reset(token)
 
 
-async def _within(timeout_s: float, coroutine: Coroutine[Any, Any, Any]) -> Any:
+async def _within(timeout_s: float, awaitable: Awaitable[Any]) -> Any:
+    timer = asyncio.timeout(timeout_s)
     try:
-        async with asyncio.timeout(timeout_s) as timer:
-            return await coroutine
+        async with timer:
+            return await awaitable
     except TimeoutError as error:
         if timer.expired():
             raise TimedOut(timeout_s) from error

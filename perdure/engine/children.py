@@ -1,5 +1,5 @@
-"""Children: runs that a run spawns. A child is a run like any other; its parent records that it spawned it, and takes its
-outcome once, in the order in which outcomes were taken."""
+"""Children: runs that a run spawns. A child is a run like any other; its parent records that it spawned it, and takes
+its outcome once, in the order in which outcomes were taken."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from perdure.core.ids import child_run_id
 from perdure.engine import waiting
 from perdure.engine.failures import with_origin
 from perdure.engine.large import by_reference
+from perdure.engine.loading import read_ending
 from perdure.journal.state import TERMINAL
 
 if TYPE_CHECKING:
@@ -158,15 +159,6 @@ async def settle_children(execution: Execution) -> None:
 
 async def outcome_payload(execution: Execution, child_id: str) -> dict[str, Any]:
     """What a child's journal says of its end."""
-    store = execution.services.store
-    head = await store.head(child_id)
-    assert head is not None
-    after = head.seq
-    while after > 0:
-        after = max(0, after - 64)
-        for event in reversed(await store.read(child_id, after=after)):
-            if event.kind in _OUTCOME:
-                payload: dict[str, Any] = {"child": child_id, "status": _OUTCOME[event.kind], "child_seq": event.seq}
-                payload |= {name: event.data[name] for name in ("output", "error") if event.data.get(name) is not None}
-                return payload
-    raise PerdureError(f"run {child_id} has ended without an outcome", run_id=child_id)
+    event = await read_ending(execution.services.store, child_id)
+    payload: dict[str, Any] = {"child": child_id, "status": _OUTCOME[event.kind], "child_seq": event.seq}
+    return payload | {name: event.data[name] for name in ("output", "error") if event.data.get(name) is not None}

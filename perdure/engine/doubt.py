@@ -14,6 +14,7 @@ import orjson
 
 from perdure.core import kinds
 from perdure.core.errors import InputTypeError, RunAbandoned, ValueRefusedError
+from perdure.core.values import codec_for
 from perdure.engine.failures import describe
 from perdure.journal.state import Record
 from perdure.workflow.graph import Done
@@ -118,7 +119,7 @@ async def _done_value(made: StepCall, resolution: dict[str, Any]) -> bytes:
     """The recorded bytes of the value that a doubt was resolved with, validated against the step's return type."""
     tree = await made.execution.value_of(resolution, "value")
     output = made.step.output
-    return output.dump(output.check_input(tree))
+    return output.dump(output.check_input(codec_for(Any).load_json(tree)))
 
 
 def _settle(made: StepCall, record: Record, kind: str, payload: bytes) -> None:

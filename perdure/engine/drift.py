@@ -35,9 +35,7 @@ def park(execution: Execution, reason: str, message: str, detail: dict[str, Any]
     raise RunAbandoned(message)
 
 
-async def other_input(
-    execution: Execution, scope: Scope, key: str, record: Record, what: str, data: bytes
-) -> NoReturn:
+async def other_input(execution: Execution, scope: Scope, key: str, record: Record, what: str, data: bytes) -> NoReturn:
     """A recorded key was asked with another input."""
     found = orjson.loads(data)
     recorded = await _recorded_input(execution, record)

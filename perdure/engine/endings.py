@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from perdure.core import kinds
 from perdure.core.events import NEVER, Draft, IndexChange
-from perdure.journal.state import DELETED, RunState
+from perdure.journal.state import RunState
 from perdure.workflow.graph import Break, Finish
 
 if TYPE_CHECKING:
     from perdure.engine.execution import Ending, Execution
     from perdure.engine.log import RunLog
     from perdure.engine.services import Services
-
-
-def apply_writes(context: dict[str, Any], writes: Mapping[str, Any]) -> None:
-    """Apply a node's writes to a run's state."""
-    for name, value in writes.items():
-        if value is DELETED:
-            context.pop(name, None)
-        else:
-            context[name] = value
 
 
 async def conclude(execution: Execution, route: Finish | Break) -> None:
@@ -90,7 +81,10 @@ def doubtful(state: RunState) -> list[tuple[str, str]]:
         for scope, records in state.scopes.items()
         for key, record in records.items()
         if record.fact is None
-        and (record.doubt is not None or (record.intent is not None and record.step_kind == "once" and record.due_ms is None))
+        and (
+            record.doubt is not None
+            or (record.intent is not None and record.step_kind == "once" and record.due_ms is None)
+        )
     ]
 
 
@@ -98,14 +92,13 @@ async def continue_run(execution: Execution, data: bytes) -> None:
     """Append `run.continued`: a new generation with its input, the state, unread signals and live children."""
     log = execution.log
     await log.barrier()
-    state_bytes = orjson.dumps({name: value for name, value in execution.context.items() if value is not DELETED})
+    state_bytes = orjson.dumps(execution.merger.state)
 
     def again(state: RunState) -> Draft | None:
         if state.cancel_requested is not None or state.paused is not None:
             return None
         signals = [
-            {name: event.data.get(name) for name in ("name", "payload", "match", "sender_id")}
-            | {"seq": event.seq}
+            {name: event.data.get(name) for name in ("name", "payload", "match", "sender_id")} | {"seq": event.seq}
             for queue in state.signals.values()
             for event in queue
             if event.seq not in execution.taken
@@ -166,5 +159,3 @@ async def _interrupt(execution: Execution, cause: str) -> None:
         payload = orjson.dumps({"attempt": attempt, "counted": False, "cause": cause})
         log.add(execution.services.draft(kinds.NODE_INTERRUPTED, payload, node=node))
     await log.barrier()
-
-

@@ -2,9 +2,9 @@
 
 One `Execution` is one worker's turn with one run, from the claim until the run ends, waits for long, is paused, or is
 lost. It enters the nodes that the graph routes to, each in its own task; their code calls `Run`, whose calls end up in
-`stepping`, `waiting`, `branching` and `children`. Whatever stops an execution before the end (`stopping`) stops its tasks
-with `RunAbandoned`, a `BaseException` that user code does not catch by accident; the journal already holds all that
-counts.
+`stepping`, `waiting`, `branching` and `children`. Whatever stops an execution before the end (`stopping`) stops its
+tasks with `RunAbandoned`, a `BaseException` that user code does not catch by accident; the journal already holds all
+that counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from perdure.core.errors import (
 from perdure.core.events import NEVER, Draft, Event, IndexChange
 from perdure.core.ids import node_scope
 from perdure.core.secrets import Secret, resolve
-from perdure.core.values import codec_for
 from perdure.engine import drift, endings, waiting
 from perdure.engine.failures import describe
 from perdure.engine.large import by_reference, resolved
@@ -37,6 +36,7 @@ from perdure.engine.services import Services, payload_bytes
 from perdure.engine.waiting import Waiter
 from perdure.journal.state import NodeResult, Record, RunState
 from perdure.workflow.graph import Break, Done, Enter, Fail, Finish, Graph, Progress
+from perdure.workflow.merge import Merger
 
 if TYPE_CHECKING:
     from perdure.engine.stepping import StepCall
@@ -101,9 +101,7 @@ class Execution:
     def _begin(self) -> None:
         state = self.log.state
         self.generation = state.generation
-        self.context = dict(state.context)
-        self.base = dict(state.base)
-        self.node_writes = dict(state.node_writes)
+        self.merger = self._merged(state)
         self.results: dict[str, NodeResult] = dict(state.results)
         self.visits = dict(state.visits)
         self.last = state.last
@@ -113,6 +111,15 @@ class Execution:
         self.input_tree: dict[str, Any] = state.input
         self.continued: bytes | None = None
         self.failure: BaseException | None = None
+
+    def _merged(self, state: RunState) -> Merger:
+        """The run's state so far: as it stands, or for a plan with branches as each state wrote it."""
+        if self.graph.topology.linear:
+            return self.graph.merger(state.context)
+        merger = self.graph.merger(state.base)
+        for name, writes in state.node_writes.items():
+            merger.add(name, writes)
+        return merger
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -182,9 +189,9 @@ class Execution:
     def progress(self) -> Progress:
         """What routing knows of the run."""
         return Progress(
-            completed=self.results,  # type: ignore[arg-type]
+            completed=self.results,
             active=frozenset(node.rpartition("#")[0] for node in self.active),
-            last=self.last,  # type: ignore[arg-type]
+            last=self.last,
             started=bool(self.visits),
             skip_tags=tuple(self.log.state.manifest.get("policy", {}).get("skip_tags", ())),
         )
@@ -219,9 +226,7 @@ class Execution:
             change = None
             if self.log.state.status in ("pending", "waiting") and not self.suspended:
                 change = IndexChange(status="running", due_ms=0)
-            self.log.add(
-                self.services.draft(kinds.NODE_ENTERED, b'{"attempt":%d}' % attempt, node=node, change=change)
-            )
+            self.log.add(self.services.draft(kinds.NODE_ENTERED, b'{"attempt":%d}' % attempt, node=node, change=change))
         self.busy += 1
         self.start_task(self._run_node(node, name, int(visit)))
 
@@ -230,7 +235,7 @@ class Execution:
         path = node_scope(self.generation, name, visit)
         scope = Scope(self, path, node, None, {})
         try:
-            scope.rebase(self._view(name))
+            scope.rebase(self.merger.view(name))
             run = Run(self, scope)
             current_scope.set(scope)
             outcome = await self.graph.nodes[name].handler(run)
@@ -251,11 +256,6 @@ class Execution:
             if self.busy == 0:
                 self.idle.set()
 
-    def _view(self, name: str) -> dict[str, Any]:
-        if self.graph.form != "plan":
-            return self.context
-        return self.graph.view(name, self.base, self.node_writes)
-
     def _node_ended(self, node: str, name: str, visit: int, scope: Scope, outcome: Any) -> None:
         """Record how a node ended."""
         compiled = self.graph.nodes[name]
@@ -271,21 +271,13 @@ class Execution:
             following = outcome.nodes
             output = self._output_tree(compiled.output, outcome.output)
         if scope.writes:
-            self._merge(name, scope.writes)
+            self.merger.add(name, scope.writes)
         payload = payload_bytes(output=output if end is None else None, next=following or None, end=end)
         self.log.add(self.services.draft(kinds.NODE_COMPLETED, self.redact(payload), node=node))
         self._finish(node, NodeResult(name, visit, "completed", output, following, end))
 
     def _output_tree(self, codec: Any, value: Any) -> Any:
         return orjson.loads(by_reference(self.redact(codec.dump(value)), self.log.keep))
-
-    def _merge(self, name: str, writes: dict[str, Any]) -> None:
-        """Bring a node's writes into the run's state; raises `MergeConflictError`."""
-        self.node_writes[name] = dict(writes)
-        if self.graph.form == "plan":
-            self.context = self.graph.merge(self.base, self.node_writes)
-        else:
-            endings.apply_writes(self.context, writes)
 
     def _node_failed(self, node: str, name: str, visit: int, error: BaseException) -> None:
         self.failure = error
@@ -306,9 +298,7 @@ class Execution:
     def _skip(self, name: str) -> None:
         visit = self.visits.get(name, 0) + 1
         self.visits[name] = visit
-        self.log.add(
-            self.services.draft(kinds.NODE_SKIPPED, b'{"reason":"skip tag"}', node=f"{name}#{visit}")
-        )
+        self.log.add(self.services.draft(kinds.NODE_SKIPPED, b'{"reason":"skip tag"}', node=f"{name}#{visit}"))
         self._finish(f"{name}#{visit}", NodeResult(name, visit, "skipped", None, (), None))
 
     async def _continue(self) -> None:
@@ -366,7 +356,9 @@ class Execution:
             patient = reason == "pause" or (reason == "drain" and shielded is not None)
             if shielded is None or (not patient and not (shielded and reason in ("cancel", "failed"))):
                 task.cancel()
-        grace_s = {"cancel": self.services.limits.cancel_grace_s, "drain": self.services.limits.drain_grace_s}.get(reason)
+        grace_s = {"cancel": self.services.limits.cancel_grace_s, "drain": self.services.limits.drain_grace_s}.get(
+            reason
+        )
         if grace_s is not None and self.tasks:
             self._grace = asyncio.get_running_loop().call_later(grace_s, self._grace_over)
         self._changed.set()
@@ -490,7 +482,12 @@ class Execution:
         if due_ms <= self.services.clock.now_ms():
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.services.clock.call_at(due_ms, lambda: future.done() or future.set_result(None))
+
+        def due() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        timer = self.services.clock.call_at(due_ms, due)
         try:
             await future
         finally:
@@ -560,8 +557,18 @@ class Execution:
     def own_event(self, draft: Draft) -> Event:
         """A draft of this execution as its code sees it before the commit."""
         return Event(
-            self.run_id, self.log.head.seq + self.log.backlog, draft.kind, draft.time_ms, draft.node, draft.scope,
-            draft.key, draft.actor, self.log.epoch, b"", draft.salt, draft.payload,
+            self.run_id,
+            self.log.head.seq + self.log.backlog,
+            draft.kind,
+            draft.time_ms,
+            draft.node,
+            draft.scope,
+            draft.key,
+            draft.actor,
+            self.log.epoch,
+            b"",
+            draft.salt,
+            draft.payload,
         )
 
     def remember(self, scope: Scope, key: str, record: Record) -> None:
@@ -577,17 +584,18 @@ class Execution:
     async def _load_large_values(self) -> None:
         """State is read synchronously, so large values of it are loaded beforehand."""
         state = self.log.state
-        places = [self.context, self.base, *self.node_writes.values(), *state.writes.values()]
-        for place in places:
+        for place in (state.context, state.base, *state.node_writes.values()):
             for name, value in place.items():
                 place[name] = await resolved(self.services.store, value)
+        self.merger = self._merged(state)
         for name, result in list(self.results.items()):
             self.results[name] = result._replace(output=await resolved(self.services.store, result.output))
         self.input_tree = {name: await resolved(self.services.store, value) for name, value in state.input.items()}
 
     def output_of(self, name: str) -> Any:
         """The decoded output of a node that has completed."""
-        return codec_for(Any).load_json(self.results[name].output)
+        result = self.results[name]
+        return None if result.status != "completed" else self.graph.nodes[name].output.load_json(result.output)
 
     # --- drift --------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ MOST_MESSAGE: Final = 4000
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception as it is recorded: code, type, message, details and, where it has one, the record that it came from."""
+    """An exception as it is recorded: code, type, message, details and, where it has one, the record that it came
+    from."""
     message = str(error)
     if len(message) > MOST_MESSAGE:
         message = message[:MOST_MESSAGE] + "…"
@@ -80,7 +81,7 @@ def revive(data: dict[str, Any], policy: StepPolicy, run_id: str, scope: str, ke
     for declared in policy.raises:
         if declared.__name__ == error["type"] and error.get("args") is not None:
             try:
-                return with_origin(declared(*codec_for(Any).load_json(error["args"])), scope, key)
+                return with_origin(declared(*_loaded_list(error["args"])), scope, key)
             except Exception as problem:
                 message = f"{message} ({declared.__name__} could not be made again: {problem})"
     cls = StepTimeout if error["code"] == "step_timeout" else StepFailed
@@ -94,6 +95,11 @@ def revive(data: dict[str, Any], policy: StepPolicy, run_id: str, scope: str, ke
         step=key,
     )
     return with_origin(failed, scope, key)
+
+
+def _loaded_list(tree: Any) -> list[Any]:
+    loaded = codec_for(Any).load_json(tree)
+    return loaded if isinstance(loaded, list) else []
 
 
 def asked_to_wait_s(error: BaseException, now_ms: int) -> float | None:
@@ -127,5 +133,3 @@ def is_refused_for_now(error: BaseException) -> bool:
     if isinstance(error, RetryAfter):
         return True
     return getattr(getattr(error, "response", None), "status_code", None) == 429
-
-

@@ -16,7 +16,7 @@ from perdure.core.errors import (
 from perdure.core.events import Event, Head
 from perdure.core.values import codec_for
 from perdure.engine.large import resolved
-from perdure.engine.loading import load_state
+from perdure.engine.loading import load_state, read_ending
 from perdure.journal.chain import check
 from perdure.journal.state import TERMINAL, RunState
 from perdure.store.port import RunRow
@@ -92,9 +92,9 @@ class RunHandle(Generic[R]):
             RunParkedError: it is paused or parked, and will not end by itself.
         """
         runtime = self._runtime
-        with runtime.hub.watch(self.id) as grown:
+        with runtime.hub.watch_outcome(self.id) as settled:
             while True:
-                grown.clear()
+                settled.clear()
                 row = await self.row()
                 if row.status in TERMINAL:
                     break
@@ -102,19 +102,18 @@ class RunHandle(Generic[R]):
                     state = await self.fold()
                     data = state.paused.data if state.paused is not None else {}
                     raise RunParkedError(
-                        f"run {self.id} is paused: {row.reason}" + (f" ({data['message']})" if data.get("message") else ""),
+                        f"run {self.id} is paused: {row.reason}"
+                        + (f" ({data['message']})" if data.get("message") else ""),
                         run_id=self.id,
                         reason=row.reason,
                         detail=data.get("detail"),
                     )
-                await grown.wait()
-        return await self._outcome()
+                await settled.wait()
+        return await self._outcome(row)
 
-    async def _outcome(self) -> R:
-        state = await self.fold()
-        assert state.ended is not None
-        data = state.ended.data or {}
-        if state.status == "failed":
+    async def _outcome(self, row: RunRow) -> R:
+        data = (await read_ending(self._runtime.store, self.id)).data or {}
+        if row.status == "failed":
             error = data.get("error") or {}
             raise RunFailed(
                 f"run {self.id} failed: {error.get('message', '')}",
@@ -122,14 +121,16 @@ class RunHandle(Generic[R]):
                 run_id=self.id,
                 error=error,
             )
-        if state.status == "cancelled":
+        if row.status == "cancelled":
             raise RunCancelled(
-                f"run {self.id} was cancelled", run_id=self.id, reason=data.get("reason") or None,
+                f"run {self.id} was cancelled",
+                run_id=self.id,
+                reason=data.get("reason") or None,
                 in_doubt=data.get("in_doubt"),
             )
         tree = await resolved(self._runtime.store, data.get("output"))
         try:
-            codec = self._runtime.registry.get(state.workflow).output
+            codec = self._runtime.registry.get(row.workflow).output
         except UnknownWorkflowError:
             codec = codec_for(Any)
         return cast(R, codec.load_json(tree))
@@ -173,16 +174,25 @@ class RunHandle(Generic[R]):
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
-    async def answer(self, value: Any, *, wait_id: str | None = None, actor: str = "person", command_id: str | None = None) -> None:
+    async def answer(
+        self, value: Any, *, wait_id: str | None = None, actor: str = "person", command_id: str | None = None
+    ) -> None:
         """See `Runtime.answer`."""
         await self._runtime.answer(self.id, value, wait_id=wait_id, actor=actor, command_id=command_id)
 
     async def signal(
-        self, name: str, payload: Any = None, *, match: str | None = None, sender_id: str | None = None,
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        match: str | None = None,
+        sender_id: str | None = None,
         command_id: str | None = None,
     ) -> None:
         """See `Runtime.signal`."""
-        await self._runtime.signal(name, payload, run_id=self.id, match=match, sender_id=sender_id, command_id=command_id)
+        await self._runtime.signal(
+            name, payload, run_id=self.id, match=match, sender_id=sender_id, command_id=command_id
+        )
 
     async def cancel(self, *, reason: str = "", command_id: str | None = None) -> None:
         """See `Runtime.cancel`."""

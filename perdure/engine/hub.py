@@ -16,12 +16,26 @@ class Hub:
     def __init__(self) -> None:
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._all: set[asyncio.Event] = set()
+        self._outcomes: dict[str, set[asyncio.Event]] = {}
         self._listeners: dict[str, Callable[[], None]] = {}
 
     @property
     def watched(self) -> bool:
         """Whether anybody waits for anything."""
-        return bool(self._watchers or self._all or self._listeners)
+        return bool(self._watchers or self._outcomes or self._all or self._listeners)
+
+    @contextmanager
+    def watch_outcome(self, run_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the run has ended or was paused; whoever watches clears it."""
+        event = asyncio.Event()
+        place = self._outcomes.setdefault(run_id, set())
+        place.add(event)
+        try:
+            yield event
+        finally:
+            place.discard(event)
+            if not place:
+                self._outcomes.pop(run_id, None)
 
     @contextmanager
     def watch(self, run_id: str | None) -> Iterator[asyncio.Event]:
@@ -51,6 +65,11 @@ class Hub:
                 for event in self._watchers.get(run_id, ()):
                     event.set()
         for event in self._all:
+            event.set()
+
+    def settled(self, run_id: str) -> None:
+        """A run has ended or was paused, or may have."""
+        for event in self._outcomes.get(run_id, ()):
             event.set()
 
     def touched(self, run_id: str) -> None:

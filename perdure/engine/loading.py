@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import orjson
 
+from perdure.core.errors import CorruptRecordError
 from perdure.core.events import Event, Head
+from perdure.core.kinds import TERMINAL_KINDS
 from perdure.journal.chain import check, genesis, hash_of
 from perdure.journal.fold import fold_all
 from perdure.journal.state import RunState
@@ -39,6 +41,24 @@ async def load_state(
     state = fold_all(run_id, events)
     head = Head(events[-1].seq, hash_of(events[-1])) if events else Head(0, genesis(run_id))
     return state, head
+
+
+async def read_ending(store: Store, run_id: str) -> Event:
+    """The newest terminal event of a run that has ended; little may stand behind it.
+
+    Raises:
+        CorruptRecordError: there is none.
+    """
+    head = await store.head(run_id)
+    after = 0 if head is None else head.seq
+    size = 1
+    while after > 0:
+        until, after = after, max(0, after - size)
+        for event in reversed(await store.read(run_id, after=after, until=until)):
+            if event.kind in TERMINAL_KINDS:
+                return event
+        size = 64
+    raise CorruptRecordError(f"run {run_id} has ended, but its journal does not say how", run_id=run_id)
 
 
 def head_before(run_id: str, events: list[Event]) -> Head:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from perdure.core import kinds
 from perdure.core.errors import HeadMovedError, PerdureError
@@ -39,8 +39,11 @@ _NOT_FOLDED: Final = frozenset(
         kinds.BRANCHES_JOINED,
     )
 )
-_PROGRESS: Final = kinds.FACT_KINDS | kinds.TERMINAL_KINDS | {kinds.WAIT_OPENED, kinds.WAIT_RESOLVED, kinds.RUN_SUSPENDED,
-                                                              kinds.NODE_COMPLETED, kinds.RUN_CONTINUED}
+_PROGRESS: Final = (
+    kinds.FACT_KINDS
+    | kinds.TERMINAL_KINDS
+    | {kinds.WAIT_OPENED, kinds.WAIT_RESOLVED, kinds.RUN_SUSPENDED, kinds.NODE_COMPLETED, kinds.RUN_CONTINUED}
+)
 
 
 class Listener(Protocol):
@@ -94,6 +97,7 @@ class RunLog:
         self._committed = 0
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._expected = head
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references to tasks
         self._syncing = False
         self._resync = False
 
@@ -163,7 +167,7 @@ class RunLog:
             self._resync = True
         elif self.error is None:
             self._syncing = True
-            asyncio.ensure_future(self._sync())
+            self._begin(self._sync())
 
     # --- what the writer calls ----------------------------------------------------------------------------------------
 
@@ -189,7 +193,7 @@ class RunLog:
         if isinstance(outcome, Appended):
             self._committed_now(outcome)
         elif isinstance(outcome, HeadMovedError):
-            asyncio.ensure_future(self._catch_up(outcome))
+            self._begin(self._catch_up(outcome))
         else:
             self.lost(outcome)
 
@@ -245,6 +249,11 @@ class RunLog:
         if self._resync:
             self._resync = False
             self.sync()
+
+    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _event(self, draft: Draft, seq: int) -> Event:
         return Event(

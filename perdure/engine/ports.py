@@ -22,8 +22,8 @@ class Timer(Protocol):
 class Clock(Protocol):
     """What the engine knows of time.
 
-    `now_ms` is the wall clock (milliseconds since 1970 UTC): due instants of timers are named in it. `monotonic_s` never
-    goes backwards and measures durations within one process.
+    `now_ms` is the wall clock (milliseconds since 1970 UTC): due instants of timers are named in it. `monotonic_s`
+    never goes backwards and measures durations within one process.
     """
 
     def now_ms(self) -> int:

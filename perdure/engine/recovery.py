@@ -6,14 +6,15 @@ A worker that claims a run reads its journal, checks the chain, and folds it. Wh
 
 * The run has ended, or is paused: nothing to execute; the claim is given back.
 * A record is not what was written: the run is parked as `corrupt_record`. Nobody acts on a journal that lies.
-* The workflow's definition (name, version, structure) is not the one that the run was started with: the run is parked as
-  `definition_changed`. It is not failed, because putting the old definition back, or accepting the new one, lets it go on.
+* The workflow's definition (name, version, structure) is not the one that the run was started with: the run is parked
+  as `definition_changed`. It is not failed, because putting the old definition back, or accepting the new one, lets it
+  go on.
 * The run waited. Its owner may have let it go or died; either way nothing was in the middle of anything. The node is
   executed again in the *same* attempt: recorded facts are handed to the code until it arrives at the open wait.
 * The run was executing and its owner is gone. Each active node attempt is an orphan. It is closed by `node.interrupted`
-  and the node is entered in the next attempt. Unless the owner had received SIGTERM, this counts against the run's crash
-  budget: a run that kills its worker again and again, with no new fact in between, is parked as `crash_budget_spent`
-  instead of taking the next worker down. Any durable fact resets the count.
+  and the node is entered in the next attempt. Unless the owner had received SIGTERM, this counts against the run's
+  crash budget: a run that kills its worker again and again, with no new fact in between, is parked as
+  `crash_budget_spent` instead of taking the next worker down. Any durable fact resets the count.
 
 Because many runs may have been in flight when one of them killed the process, every such run is a *suspect*: the worker
 resumes suspects one at a time, each until it makes progress (see `worker.py`). So a poisonous run spends its own budget
@@ -79,7 +80,11 @@ async def recover(services: Services, claimed: Claimed) -> Execution | None:
             await log.barrier()
             return None
         await log.barrier()
-    lost_until_s = services.clock.monotonic_s() + claimed.lease_lost_ms / 1000 if claimed.orphaned and not claimed.prior_dead else 0.0
+    lost_until_s = (
+        services.clock.monotonic_s() + claimed.lease_lost_ms / 1000
+        if claimed.orphaned and not claimed.prior_dead
+        else 0.0
+    )
     try:
         return Execution(services, graph, log, lost_until_s)
     except PerdureError as error:

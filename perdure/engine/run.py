@@ -189,13 +189,24 @@ class Run:
 
     @overload
     async def wait_for(
-        self, signal: str, *, match: str | None = None, timeout: Duration | None = None, default: Any = MISSING,
+        self,
+        signal: str,
+        *,
+        match: str | None = None,
+        timeout: Duration | None = None,
+        default: Any = MISSING,
         key: str | None = None,
     ) -> Any: ...
     @overload
     async def wait_for(
-        self, signal: str, *, type: type[T], match: str | None = None, timeout: Duration | None = None,
-        default: Any = MISSING, key: str | None = None,
+        self,
+        signal: str,
+        *,
+        type: type[T],
+        match: str | None = None,
+        timeout: Duration | None = None,
+        default: Any = MISSING,
+        key: str | None = None,
     ) -> T: ...
     async def wait_for(
         self,
@@ -327,7 +338,11 @@ class Run:
         return await self._join("gather", key, [branching.as_work(item) for item in work], None)
 
     async def map(
-        self, fn: Step[..., R] | Callable[[Any], Awaitable[R]], items: Iterable[Any], *, limit: int | None = None,
+        self,
+        fn: Step[..., R] | Callable[[Any], Awaitable[R]],
+        items: Iterable[Any],
+        *,
+        limit: int | None = None,
         key: str | None = None,
     ) -> list[R]:
         """Call a step, or an async function, with each item, so many at a time, and join the results in order.
@@ -422,8 +437,10 @@ class Run:
             return
         data = self._dump(payload, f"event {name!r}")
         if len(data) > MOST_EMIT_BYTES:
-            raise ValueTooLargeError(f"event {name!r}: {len(data)} bytes are more than {MOST_EMIT_BYTES}",
-                                     hint="put large data into an artifact (run.put) and emit its name")
+            raise ValueTooLargeError(
+                f"event {name!r}: {len(data)} bytes are more than {MOST_EMIT_BYTES}",
+                hint="put large data into an artifact (run.put) and emit its name",
+            )
         scope = self._scope()
         execution.check()
         key = scope.key_for(f"emit.{name}", None)
@@ -517,9 +534,7 @@ class Run:
             raise StateError("continue_as is for the run as a whole, not for a branch", run_id=self.id)
         data = execution.graph.dump_input(execution.graph.bind(args, kwargs))
         await drift.check_scope_end(scope)
-        from perdure.engine.endings import apply_writes
-
-        apply_writes(execution.context, scope.writes)
+        execution.merger.add(scope.node.rpartition("#")[0], scope.writes)
         raise ContinueAs(data)
 
     # --- threads ------------------------------------------------------------------------------------------------------

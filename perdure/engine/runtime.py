@@ -255,8 +255,14 @@ class Runtime:
         """
         graph = self._graph(workflow)
         return await self.start_bound(
-            graph, graph.bind(args, kwargs), id=id, tags=tags, skip_tags=skip_tags, profile=profile,
-            caller_owned=caller_owned, actor=actor,
+            graph,
+            graph.bind(args, kwargs),
+            id=id,
+            tags=tags,
+            skip_tags=skip_tags,
+            profile=profile,
+            caller_owned=caller_owned,
+            actor=actor,
         )
 
     async def start_bound(
@@ -276,7 +282,7 @@ class Runtime:
         data = self._refuse_secrets(graph, graph.dump_input(raw))
         run_id = new_run_id(self._services.clock.now_ms(), self._random.token(10)) if id is None else check_run_id(id)
         manifest = {
-            "policy": {"skip_tags": list(graph.resolve_skip_tags(skip_tags))},
+            "policy": _policy(graph, skip_tags),
             "profile": _check_profile(profile),
             "tags": [check_tag(tag) for tag in tags] or None,
             "caller_owned": caller_owned or None,
@@ -300,7 +306,9 @@ class Runtime:
 
         shape = payload_secret_shape(data)
         if shape is not None:
-            raise SecretLeakError(f"the input of {graph.name!r} has the shape of a secret ({shape})", workflow=graph.name)
+            raise SecretLeakError(
+                f"the input of {graph.name!r} has the shape of a secret ({shape})", workflow=graph.name
+            )
         return data
 
     async def _begin(
@@ -374,7 +382,7 @@ class Runtime:
         if await self.store.get_run(child_id) is not None:
             return
         manifest = {
-            "policy": {"skip_tags": list(graph.resolve_skip_tags())},
+            "policy": _policy(graph),
             "profile": "normal",
             "parent": {"run_id": parent_id, "scope": scope, "key": key},
         }
@@ -406,9 +414,16 @@ class Runtime:
             question = wait.data["question"]
             found.append(
                 Question(
-                    place.run_id, wait.wait_id, place.workflow, question["text"], question["kind"],
-                    tuple(question.get("choices") or ()), wait.deadline_ms, bool(wait.data.get("has_default")),
-                    wait.data.get("default"), wait.data.get("subject"),
+                    place.run_id,
+                    wait.wait_id,
+                    place.workflow,
+                    question["text"],
+                    question["kind"],
+                    tuple(question.get("choices") or ()),
+                    wait.deadline_ms,
+                    bool(wait.data.get("has_default")),
+                    wait.data.get("default"),
+                    wait.data.get("subject"),
                 )
             )
         return found
@@ -442,7 +457,13 @@ class Runtime:
             "commits": self._writer.commits,
             "appends": self._writer.appends,
             "workers": [
-                {"worker": row.worker_id, "pid": row.pid, "host": row.host, "alive": row.alive, "draining": row.draining}
+                {
+                    "worker": row.worker_id,
+                    "pid": row.pid,
+                    "host": row.host,
+                    "alive": row.alive,
+                    "draining": row.draining,
+                }
                 for row in await self.store.workers()
             ],
         }
@@ -464,11 +485,16 @@ class Runtime:
         for append in appends:
             for draft in append.drafts:
                 change = draft.change
-                if change is not None and change.wake is not None:
+                if change is None:
+                    continue
+                if change.wake is not None:
                     hub.touched(change.wake)
                     hub.touched(append.run_id)
                     self._services.due()
-                if draft.kind in kinds.TERMINAL_KINDS:
+                if draft.kind == kinds.RUN_PAUSED:
+                    hub.settled(append.run_id)
+                elif draft.kind in kinds.TERMINAL_KINDS:
+                    hub.settled(append.run_id)
                     for ended in self._ended_callbacks:
                         ended(append.run_id, draft.kind.partition(".")[2])
                 elif draft.kind == kinds.RUN_SUSPENDED:
@@ -478,7 +504,12 @@ class Runtime:
     # --- commands -----------------------------------------------------------------------------------------------------
 
     async def answer(
-        self, run_id: str, value: Any, *, wait_id: str | None = None, actor: str = "person",
+        self,
+        run_id: str,
+        value: Any,
+        *,
+        wait_id: str | None = None,
+        actor: str = "person",
         command_id: str | None = None,
     ) -> None:
         """Answer a question.
@@ -528,9 +559,7 @@ class Runtime:
         if run_id is None:
             run_id = await self._waiting_for(name, match)
         tree = codec_for(Any).tree(payload)
-        await self._command(
-            run_id, lambda state: decide.signal(state, name, match, tree, sender_id, command_id), actor
-        )
+        await self._command(run_id, lambda state: decide.signal(state, name, match, tree, sender_id, command_id), actor)
         return run_id
 
     async def _waiting_for(self, name: str, match: str | None) -> str:
@@ -738,11 +767,21 @@ class Runtime:
             await self.answer(run_id, payload, wait_id=wait_key)
 
 
+def _policy(graph: Graph, skip_tags: Sequence[str] = ()) -> dict[str, Any]:
+    """The run's policy, pinned at its start: what is skipped, and where a retry goes on that is not where it failed."""
+    revisits: dict[str, list[str]] = {}
+    for name, node in graph.nodes.items():
+        if node.recovery == "latest_successful":
+            revisits[name] = [name]
+        elif node.recovery == "earliest":
+            revisits[name] = [other for other in graph.nodes if other == name or graph.topology.precedes(other, name)]
+    policy: dict[str, Any] = {"skip_tags": list(graph.resolve_skip_tags(skip_tags))}
+    return policy | ({"revisits": revisits} if revisits else {})
+
+
 def _check_profile(profile: Profile) -> Any:
     if isinstance(profile, str):
         if profile not in ("minimal", "normal", "verbose"):
             raise InputError(f"event profile {profile!r} is none of minimal, normal, verbose")
         return profile
     return {"level": profile.get("level", ""), "events": list(profile.get("events", ()))}
-
-

@@ -1,8 +1,8 @@
 """Scopes: where a step's key is unique, and what was recorded there before.
 
-A scope is sequential: one call at a time. `run.gather`, `run.map` and `run.branch` make scopes of their own. Which scope
-a call belongs to is found by a context variable, so that `run.gather(run.step(a), run.step(b))` gives each coroutine its
-own scope although both were made with the same `run`.
+A scope is sequential: one call at a time. `run.gather`, `run.map` and `run.branch` make scopes of their own. Which
+scope a call belongs to is found by a context variable, so that `run.gather(run.step(a), run.step(b))` gives each
+coroutine its own scope although both were made with the same `run`.
 """
 
 from __future__ import annotations

@@ -48,9 +48,12 @@ class Limits:
     @classmethod
     def of(cls, **values: Duration | int) -> Limits:
         """Limits with durations in any accepted form."""
-        return cls(**{  # type: ignore[arg-type]
-            name: parse_duration(value, name=name) if name.endswith("_s") else value for name, value in values.items()
-        })
+        return cls(
+            **{  # type: ignore[arg-type]
+                name: parse_duration(value, name=name) if name.endswith("_s") else value
+                for name, value in values.items()
+            }
+        )
 
 
 @dataclass(slots=True)

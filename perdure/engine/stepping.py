@@ -45,8 +45,22 @@ if TYPE_CHECKING:
 class StepCall:
     """One call of a step: its place, its input, its policy, and the attempts made so far."""
 
-    __slots__ = ("args", "attempt", "data", "execution", "fingerprint", "free_waits", "key", "kwargs", "policy", "record",
-                 "scope", "since_ms", "started_ms", "step")
+    __slots__ = (
+        "args",
+        "attempt",
+        "data",
+        "execution",
+        "fingerprint",
+        "free_waits",
+        "key",
+        "kwargs",
+        "policy",
+        "record",
+        "scope",
+        "since_ms",
+        "started_ms",
+        "step",
+    )
 
     def __init__(self, execution: Execution, scope: Scope, step: Step[..., Any], key: str, data: bytes) -> None:
         self.execution = execution
@@ -130,7 +144,12 @@ class StepCall:
 
 
 async def run_step(
-    execution: Execution, scope: Scope, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None
+    execution: Execution,
+    scope: Scope,
+    step: Step[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    key: str | None,
 ) -> Any:
     """Call a step through the journal. The scope is entered already."""
     data = step.dump_input(step.bind(args, kwargs))
@@ -164,7 +183,8 @@ async def run_step(
 
 
 def _immutable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether the function may be given the caller's own objects: nothing in them can change or differ when recorded."""
+    """Whether the function may be given the caller's own objects: nothing in them can change or differ when
+    recorded."""
     for value in args:
         if not is_scalar(value):
             return False
@@ -281,9 +301,9 @@ async def _intend(made: StepCall) -> None:
         execution.check()
         raise RunAbandoned("the start of a step was withdrawn")
     if services.lease is not None and not services.lease.valid():
-        error = FencedError("the lease ended before the effect began", run_id=execution.run_id)
-        execution.log.lost(error)
-        raise RunAbandoned(error.message)
+        ended = FencedError("the lease ended before the effect began", run_id=execution.run_id)
+        execution.log.lost(ended)
+        raise RunAbandoned(ended.message)
 
 
 async def _call(made: StepCall, *, shielded: bool) -> Any:
@@ -310,10 +330,14 @@ def _late(made: StepCall, future: asyncio.Future[Any]) -> None:
     if execution.log.error is not None or execution.log.state.terminal or execution.stopping is not None:
         return
     try:
-        note = {"note": "late", "error": describe(error)} if error else {
-            "note": "late",
-            "value": orjson.Fragment(made.step.output.dump(future.result())),
-        }
+        note = (
+            {"note": "late", "error": describe(error)}
+            if error
+            else {
+                "note": "late",
+                "value": orjson.Fragment(made.step.output.dump(future.result())),
+            }
+        )
     except PerdureError as refusal:
         note = {"note": "late", "error": describe(refusal)}
     made.append(kinds.STEP_NOTED, orjson.dumps(note))

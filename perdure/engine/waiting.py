@@ -225,5 +225,3 @@ async def ask_about_doubt(execution: Execution, made: StepCall) -> Event:
         return await block(execution, made.scope, made.key, data, opened)
     finally:
         execution.doubts.pop(wait_id, None)
-
-

@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from perdure.core.errors import FencedError, PerdureError, StoreError
@@ -66,6 +67,10 @@ class Heartbeat:
                 self._lost()
 
 
+def _set(event: asyncio.Event, _: object) -> None:
+    event.set()
+
+
 class Worker:
     """Executes runs of one process.
 
@@ -100,9 +105,11 @@ class Worker:
         """Begin to claim and execute."""
         loop = asyncio.get_running_loop()
         store = self._services.store
-        self._heartbeat = Heartbeat(
-            self.lease, self._services.limits.lease_s, lambda: loop.call_soon_threadsafe(self._lease_lost)
-        )
+
+        def lost() -> None:
+            loop.call_soon_threadsafe(self._lease_lost)
+
+        self._heartbeat = Heartbeat(self.lease, self._services.limits.lease_s, lost)
         if store.shared:
             self._heartbeat.start()
             self._position = await store.feed_position()
@@ -184,7 +191,7 @@ class Worker:
         return self._execute and not self._closing and len(self._tasks) < self._services.limits.concurrency
 
     def _spawn(self, run_id: str, coroutine: Any) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(coroutine)
+        task: asyncio.Task[None] = asyncio.ensure_future(coroutine)
         self._tasks[run_id] = task
 
         def ended(done: asyncio.Task[None]) -> None:
@@ -205,7 +212,7 @@ class Worker:
             run_id = claimed.row.run_id
             progressed = asyncio.Event()
             task = self._spawn(run_id, self._recover_and_drive(claimed, progressed))
-            task.add_done_callback(lambda _, event=progressed: event.set())
+            task.add_done_callback(partial(_set, progressed))
             await progressed.wait()
 
     async def _recover_and_drive(self, claimed: Claimed, progressed: asyncio.Event | None = None) -> None:
@@ -272,10 +279,21 @@ class Worker:
             except StoreError:
                 continue  # it is asked again
             if changed:
-                for run_id in changed:
-                    services.hub.touched(run_id)
-                services.hub.grown(changed)
-                self._wake.set()
+                self._grown(changed)
+
+    def _grown(self, changed: dict[str, int]) -> None:
+        """Runs have grown; what was committed here is known here already."""
+        hub = self._services.hub
+        foreign = False
+        for run_id, seq in changed.items():
+            execution = self.executions.get(run_id)
+            if execution is None or execution.log.head.seq < seq:
+                foreign = True
+                hub.touched(run_id)
+                hub.settled(run_id)
+        if foreign:
+            hub.grown(changed)
+            self._wake.set()
 
     def _lease_lost(self) -> None:
         """The lease ended: whatever is executed here may be executed elsewhere by now."""

@@ -1,8 +1,8 @@
 """Decide: `state, command → events`. What a command from outside may append, as pure functions.
 
-A command is appended at the head by whoever brings it, conditional on the head that was folded, without an epoch. If the
-head has moved in between, the command is decided again on the new state. Each command has an id: a command that stands
-in the journal already decides to nothing (`[]`), so a resend is harmless.
+A command is appended at the head by whoever brings it, conditional on the head that was folded, without an epoch. If
+the head has moved in between, the command is decided again on the new state. Each command has an id: a command that
+stands in the journal already decides to nothing (`[]`), so a resend is harmless.
 """
 
 from __future__ import annotations
@@ -231,11 +231,14 @@ def reopen(state: RunState, reason: str, command_id: str | None, *, parent_took:
     if _repeated(state, command_id, kinds.RUN_REOPENED):
         return []
     if state.status not in ("failed", "cancelled"):
-        raise NotReopenableError(f"run {state.run_id} is {state.status}; only a failed or cancelled run is retried",
-                                 run_id=state.run_id)
+        raise NotReopenableError(
+            f"run {state.run_id} is {state.status}; only a failed or cancelled run is retried", run_id=state.run_id
+        )
     if parent_took:
         raise NotReopenableError(
-            f"run {state.run_id} is a child and its parent took the outcome", hint="retry the parent", run_id=state.run_id
+            f"run {state.run_id} is a child and its parent took the outcome",
+            hint="retry the parent",
+            run_id=state.run_id,
         )
     forgets = _forgotten(state)
     payload = {"reason": reason, "forgets": forgets, "command_id": command_id}
@@ -271,7 +274,14 @@ def _forgotten(state: RunState) -> dict[str, Any]:
     if last is None and completed and state.last is not None and state.last.status == "failed":
         entered_by = [result for result in completed if state.last.name in result.next]
         last = entered_by[-1].name if entered_by else None
-    return {"records": records, "nodes": [result.name for result in failed], "last": last}
+    revisits = state.manifest.get("policy", {}).get("revisits", {})
+    again = dict.fromkeys(name for result in failed for name in revisits.get(result.name, ()))
+    forgets = {
+        "records": records,
+        "nodes": [result.name for result in failed if result.name not in again],
+        "last": last,
+    }
+    return forgets | ({"visits": list(again)} if again else {})
 
 
 # --- doubt ------------------------------------------------------------------------------------------------------------
@@ -312,11 +322,10 @@ def resolve(
 
 def _doubted(state: RunState, step: str | None) -> tuple[str, str, str | None]:
     doubts = [(scope, key) for scope, key, record in state.in_doubt() if record.resolution is None]
-    waits = {(wait.scope, wait.data["subject"]): wait.wait_id for wait in state.waits.values() if wait.data.get("subject")}
-    if step is None:
-        named = doubts
-    else:
-        named = [d for d in doubts if step in (d[1], "/".join(d), waits.get(d))]
+    waits = {
+        (wait.scope, wait.data["subject"]): wait.wait_id for wait in state.waits.values() if wait.data.get("subject")
+    }
+    named = [d for d in doubts if step is None or step in (d[1], "/".join(d), waits.get(d))]
     if len(named) == 1:
         return (*named[0], waits.get(named[0]))
     if len(named) > 1:
@@ -326,6 +335,11 @@ def _doubted(state: RunState, step: str | None) -> tuple[str, str, str | None]:
             steps=["/".join(d) for d in named],
         )
     if step is None or any(step == key for records in state.scopes.values() for key in records):
-        raise NotInDoubtError(f"run {state.run_id}: {step or 'no step'} is in doubt" if step is None
-                              else f"run {state.run_id}: step {step} is not in doubt", run_id=state.run_id, step=step)
+        raise NotInDoubtError(
+            f"run {state.run_id}: {step or 'no step'} is in doubt"
+            if step is None
+            else f"run {state.run_id}: step {step} is not in doubt",
+            run_id=state.run_id,
+            step=step,
+        )
     raise StepNotFoundError(f"run {state.run_id} has no step {step!r}", run_id=state.run_id, step=step)

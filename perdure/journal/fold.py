@@ -13,9 +13,9 @@ not know, and the author's own events, only move `seq`.
 *The fold updates the state that it is given and returns it.* A copy for each event would make the ten-thousandth step
 cost more than the tenth. Who needs an old state folds again up to its seq.
 
-*Records of a node live as long as the node.* While a visit of a node is active its steps are looked up by scope and key;
-once it has completed it will never be executed again, so its records are dropped and only its writes and its output
-stay. That keeps the memory of a flow with a cycle flat. A failed node keeps them: `retry` goes on from there.
+*Records of a node live as long as the node.* While a visit of a node is active its steps are looked up by scope and
+key; once it has completed it will never be executed again, so its records are dropped and only its writes and its
+output stay. That keeps the memory of a flow with a cycle flat. A failed node keeps them: `retry` goes on from there.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def _run_continued(state: RunState, event: Event) -> None:
     state.context = dict(data["state"])
     state.signals = {}
     for signal in data["signals"]:
-        state.signals.setdefault(signal["name"], []).append(_carried(event, signal["seq"], kinds.SIGNAL_RECEIVED, signal))
+        state.signals.setdefault(signal["name"], []).append(
+            _carried(event, signal["seq"], kinds.SIGNAL_RECEIVED, signal)
+        )
     state.senders = {sender: event.seq for sender in data.get("senders", ())}
     state.children = {
         child["child"]: Child(_carried(event, child["seq"], kinds.CHILD_SPAWNED, child)) for child in data["children"]
@@ -90,7 +92,8 @@ def _run_continued(state: RunState, event: Event) -> None:
 
 
 def _carried(event: Event, seq: int, kind: str, data: dict[str, Any]) -> Event:
-    """An event of an earlier generation as `run.continued` carries it over, so that recovery need not read behind it."""
+    """An event of an earlier generation as `run.continued` carries it over, so that recovery need not read behind
+    it."""
     carried = Event(event.run_id, seq, kind, event.time_ms, None, None, None, event.actor, event.epoch, b"", b"", b"")
     carried._data = data
     return carried
@@ -158,7 +161,14 @@ def _run_reopened(state: RunState, event: Event) -> None:
         result = state.results.pop(node, None)
         if result is not None:
             state.visits[node] = result.visit - 1
-    if state.last is not None and state.last.name in forgets.get("nodes", ()):
+    for node in forgets.get("visits", ()):  # these are visited anew: their facts do not count any more
+        state.results.pop(node, None)
+        state.node_writes.pop(node, None)
+    if "visits" in forgets:
+        state.context = dict(state.base)
+        for writes in state.node_writes.values():
+            _apply(state.context, writes)
+    if state.last is not None and state.last.name not in state.results:
         state.last = state.results.get(forgets.get("last") or "")
 
 
@@ -195,11 +205,15 @@ def _node_completed(state: RunState, event: Event) -> None:
     writes = state.writes.pop(root, None)
     if writes:
         state.node_writes[node.rpartition("#")[0]] = writes
-        for name, value in writes.items():
-            if value is DELETED:
-                state.context.pop(name, None)
-            else:
-                state.context[name] = value
+        _apply(state.context, writes)
+
+
+def _apply(context: dict[str, Any], writes: dict[str, Any]) -> None:
+    for name, value in writes.items():
+        if value is DELETED:
+            context.pop(name, None)
+        else:
+            context[name] = value
 
 
 def _node_failed(state: RunState, event: Event) -> None:

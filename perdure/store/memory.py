@@ -115,6 +115,7 @@ class MemoryStore:
     url: str = "memory://"
     durability: Durability = "none"
     shared: bool = False
+    sync_s: float = 0.0
 
     def __init__(self, *, boot_clock: BootClock = boot_time_ms) -> None:
         self._boot_clock = boot_clock
@@ -254,10 +255,10 @@ class MemoryStore:
         self._check_open()
         return len(self._feed)
 
-    async def changed_runs(self, *, after: int) -> tuple[int, list[str]]:
+    async def changed_runs(self, *, after: int) -> tuple[int, dict[str, int]]:
         """See `Store.changed_runs`."""
         self._check_open()
-        return len(self._feed), list(dict.fromkeys(event.run_id for event in self._feed[after:]))
+        return len(self._feed), {event.run_id: event.seq for event in self._feed[after:]}
 
     async def head(self, run_id: str) -> Head | None:
         """See `Store.head`."""

@@ -235,6 +235,10 @@ class Store(Protocol):
     shared: bool
     """Whether other processes may write to it (then changes must be polled)."""
 
+    @property
+    def sync_s(self) -> float:
+        """How long, lately, a commit had to wait for the disk, in seconds (a moving average)."""
+
     async def open(self) -> None:
         """Open or create it; migrate its schema. Raises `NotAStoreError`, `StoreVersionError`, `StoreCorruptError`,
         `StoreWriteError`."""
@@ -264,8 +268,8 @@ class Store(Protocol):
     async def feed_position(self) -> int:
         """The newest position, 0 when empty."""
 
-    async def changed_runs(self, *, after: int) -> tuple[int, list[str]]:
-        """The newest position and the distinct ids of the runs that grew after `after`; cheap when nothing did."""
+    async def changed_runs(self, *, after: int) -> tuple[int, dict[str, int]]:
+        """The newest position, and the runs that grew after `after` with their newest seq; cheap when nothing did."""
 
     async def head(self, run_id: str) -> Head | None:
         """The head of a journal; `None` if there is no such run."""

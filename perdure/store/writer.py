@@ -6,8 +6,8 @@ By the time the flush runs, every run that was ready has had its turn and handed
 with full durability one disk sync, carries all of it. While the store is busy, sources queue; when it is done, the next
 flush takes all that has gathered. That is all there is to group commit: no timer, no tuning.
 
-Where the commit runs. A hand-over to a thread and back costs about as much as a fast disk's sync, so a commit is done in
-place, in the event loop, when syncs have lately been short; the loop has nothing else to do then anyway, because the
+Where the commit runs. A hand-over to a thread and back costs about as much as a fast disk's sync, so a commit is done
+in place, in the event loop, when syncs have lately been short; the loop has nothing else to do then anyway, because the
 flush stands behind everything that was ready. When syncs are long the store's thread does them and the loop goes on.
 
 Order. Sources are taken first in, first out. A source has at most one append under way. What a source hands in while
@@ -21,7 +21,6 @@ disk holds.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -81,9 +80,9 @@ class Writer:
         self._queued: set[int] = set()
         self._scheduled = False
         self._busy = False
+        self._task: asyncio.Task[None] | None = None  # asyncio itself keeps only weak references to tasks
         self._closed = False
         self._on_commit = on_commit
-        self._commit_s = 0.0
         self._idle: asyncio.Event | None = None
         self.commits = 0
         self.appends = 0
@@ -147,29 +146,25 @@ class Writer:
             self._rest()
             return
         self._busy = True
-        started_s = time.perf_counter()
         try:
-            answer = self._store.append(batch, in_place=self._commit_s < self.IN_PLACE_S)
+            answer = self._store.append(batch, in_place=self._store.sync_s < self.IN_PLACE_S)
         except PerdureError as error:
             self._failed(sources, error)
             return
         if isinstance(answer, list):
-            self._committed(sources, batch, answer, started_s)
+            self._committed(sources, batch, answer)
         else:
-            asyncio.ensure_future(self._later(sources, batch, answer, started_s))
+            self._task = asyncio.ensure_future(self._later(sources, batch, answer))
 
-    async def _later(
-        self, sources: list[Source], batch: list[Append], answer: Awaitable[list[Outcome]], started_s: float
-    ) -> None:
+    async def _later(self, sources: list[Source], batch: list[Append], answer: Awaitable[list[Outcome]]) -> None:
         try:
             outcomes = await answer
         except PerdureError as error:
             self._failed(sources, error)
         else:
-            self._committed(sources, batch, outcomes, started_s)
+            self._committed(sources, batch, outcomes)
 
-    def _committed(self, sources: list[Source], batch: list[Append], outcomes: list[Outcome], started_s: float) -> None:
-        self._commit_s += (min(time.perf_counter() - started_s, 1.0) - self._commit_s) * 0.2
+    def _committed(self, sources: list[Source], batch: list[Append], outcomes: list[Outcome]) -> None:
         self.commits += 1
         self.appends += len(batch)
         self._busy = False

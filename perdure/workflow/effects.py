@@ -22,6 +22,9 @@ from perdure.workflow.graph import Fail, Next
 from perdure.workflow.ports import Run
 from perdure.workflow.signature import describe_object, function_problems, is_required, origin_of, signature_of
 
+LONGEST_STATE_KEY: Final = 180
+"""In characters; a key of the state is part of the key under which its write is recorded."""
+
 EffectFunction = Callable[..., Awaitable[Any]]
 F = TypeVar("F", bound=EffectFunction)
 
@@ -120,6 +123,8 @@ def effect_problems(value: Effect) -> list[Problem]:
     if value.save_as is not None:
         try:
             check_key(value.save_as, field="save_as")
+            if len(value.save_as) > LONGEST_STATE_KEY:
+                raise InvalidIdError(f"save_as has more than {LONGEST_STATE_KEY} characters")
         except InvalidIdError as error:
             problems.append(Problem("save_as_invalid", error.message, (str(value.save_as),)))
     name: object = value.kind
@@ -251,9 +256,9 @@ async def _emit(run: Run, name: str, payload: Any = None, *, level: Any = _UNSET
 
 
 @effect("put")
-async def _put(run: Run, value: Any, *, name: Any = _UNSET, media_type: Any = _UNSET) -> Any:
-    """Keep an artifact; the result refers to it."""
-    return run.put(value, **_given(name=name, media_type=media_type))
+async def _put(run: Run, value: Any, *, name: Any = _UNSET, media_type: Any = _UNSET, kind: Any = _UNSET) -> str:
+    """Keep an artifact; the result is its SHA-256 (hex), by which it can be read."""
+    return run.put(value, **_given(name=name, media_type=media_type, kind=kind)).sha256
 
 
 def _arguments(given: object) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from perdure.core.ids import check_tag
 from perdure.core.values import Codec, codec_for
 from perdure.journal.state import NodeResult
 from perdure.workflow.inputs import Inputs
-from perdure.workflow.merge import merge_writes
+from perdure.workflow.merge import Merger, merge_writes
 from perdure.workflow.ports import Run
 
 Form = Literal["function", "flow", "plan", "pipeline"]
@@ -193,14 +193,17 @@ class Topology(Protocol):
     """The shape of a graph."""
 
     @property
-    def order(self) -> Sequence[str]:
-        """All nodes; in a plan each comes after those that it depends on."""
+    def linear(self) -> bool:
+        """Whether one node is active at a time, so that each sees all that was written before it."""
 
     def router(self) -> Router:
         """A function from progress to route, which may remember progress that it has seen to be quick."""
 
     def precedes(self, earlier: str, later: str) -> bool:
         """Whether the first node's writes are seen by the second."""
+
+    def sort(self, names: Iterable[str]) -> list[str]:
+        """Nodes in an order that agrees with `precedes`."""
 
     def edges(self) -> Iterable[tuple[str, str]]:
         """The known ways from node to node."""
@@ -334,8 +337,15 @@ class Graph:
         Raises:
             MergeConflictError: two nodes wrote one key differently, side by side.
         """
-        order = [name for name in self.topology.order if name in writes] if len(writes) > 1 else list(writes)
-        return merge_writes(base, writes, order, self.topology.precedes)
+        return merge_writes(base, writes, self.topology.sort(writes), self.topology.precedes)
+
+    def merger(self, base: Mapping[str, Any]) -> Merger:
+        """What `view` and `merge` say, kept up to date while nodes end one after the other.
+
+        Args:
+            base: the run's state before any node.
+        """
+        return Merger(base, None if self.topology.linear else self.topology.precedes)
 
     def resolve_skip_tags(self, given: Iterable[str] = ()) -> tuple[str, ...]:
         """The skip tags of a new run: the definition's own and the given ones, sorted.

@@ -79,6 +79,78 @@ def _check_agreement(key: str, values: Mapping[str, Any], precedes: Callable[[st
         )
 
 
+class Merger:
+    """The state of a run while its nodes end: what `merge_writes` would say, at a cost that does not grow with the run.
+
+    Args:
+        base: the state before any node; not changed.
+        precedes: whether the first node came before the second, and so was seen by it; `None`: each sees all that
+            ended before it.
+
+    Attributes:
+        state: the merged state so far; not to be changed.
+    """
+
+    def __init__(self, base: Mapping[str, Any], precedes: Callable[[str, str], bool] | None) -> None:
+        self.state = dict(base)
+        self._base = base
+        self._precedes = precedes
+        self._writers: dict[str, dict[str, Any]] = {}  # by key: who wrote what, in the order in which they ended
+        self._chains: dict[str, str] = {}  # by key whose writers each came after the one before: the last of them
+
+    def add(self, branch: str, writes: Mapping[str, Any]) -> None:
+        """A node has ended.
+
+        Args:
+            branch: its name. Nodes that it depends on were added before.
+            writes: as for `merge_writes`.
+
+        Raises:
+            MergeConflictError: it wrote a key differently than a node beside it; nothing was merged.
+        """
+        precedes = self._precedes
+        if precedes is not None:
+            for key, value in writes.items():
+                self._check(key, branch, value, precedes)
+        for key, value in writes.items():
+            if precedes is not None:
+                self._remember(key, branch, value, precedes)
+            if value is DELETED:
+                self.state.pop(key, None)
+            else:
+                self.state[key] = value
+
+    def view(self, branch: str) -> dict[str, Any]:
+        """The state that a node starts from; not to be changed, and valid until the next `add`.
+
+        It costs nothing where each node sees all that ended before it; elsewhere it grows with the number of keys.
+        """
+        precedes = self._precedes
+        if precedes is None:
+            return self.state
+        seen = dict(self._base)
+        for key, writers in self._writers.items():
+            for writer in reversed(writers):
+                if precedes(writer, branch):
+                    seen[key] = writers[writer]
+                    break
+        return {key: value for key, value in seen.items() if value is not DELETED}
+
+    def _check(self, key: str, branch: str, value: Any, precedes: Callable[[str, str], bool]) -> None:
+        last = self._chains.get(key)
+        if last is None or not precedes(last, branch):
+            _check_agreement(key, self._writers.get(key, {}) | {branch: value}, precedes)
+
+    def _remember(self, key: str, branch: str, value: Any, precedes: Callable[[str, str], bool]) -> None:
+        writers = self._writers.setdefault(key, {})
+        last = self._chains.get(key)
+        if not writers or (last is not None and precedes(last, branch)):
+            self._chains[key] = branch
+        else:
+            self._chains.pop(key, None)
+        writers[branch] = value
+
+
 def same_value(one: object, other: object) -> bool:
     """Whether two values are the same JSON: unlike `==`, `True` is not `1`; like JSON, `1.0` is `1`."""
     if isinstance(one, dict) and isinstance(other, dict):

@@ -17,7 +17,7 @@ from perdure.workflow.graph import Done, Fail, Graph, Handler, Next, Node, Outco
 from perdure.workflow.inputs import Inputs, InputType, Parameter, output_of_function
 from perdure.workflow.planning import check_plan
 from perdure.workflow.ports import Run
-from perdure.workflow.signature import code_hash, describe_object, origin_of, origin_of_caller, summary_of
+from perdure.workflow.signature import code_hash, describe_object, origin_of, origin_of_caller, signature_of, summary_of
 from perdure.workflow.steps import Errors, Step
 from perdure.workflow.topology import Dag, Mode
 
@@ -304,10 +304,11 @@ def _compile_state(state: State, step: Step[..., Any] | None) -> Node:
 
 
 def _step_handler(state: State, step: Step[..., Any]) -> Handler:
-    names = list(inspect.signature(step.fn).parameters)
+    names = list(signature_of(step.fn).parameters)
 
     async def handler(run: Run) -> Outcome:
-        arguments = {name: run.input[name] for name in names if name in run.input and name not in state.inputs}
+        given = run.input  # decoded afresh whenever it is asked for
+        arguments = {name: given[name] for name in names if name in given and name not in state.inputs}
         arguments |= {name: run.outputs[of] for name, of in state.inputs.items()}
         return Next(output=await run.step(step, **arguments))
 

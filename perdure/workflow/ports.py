@@ -21,6 +21,14 @@ class ChildResult(Protocol):
         """Wait until the child has ended, and take its outcome."""
 
 
+class ArtifactReference(Protocol):
+    """An artifact, as far as effects refer to it."""
+
+    @property
+    def sha256(self) -> str:
+        """Its name, in hex."""
+
+
 class Run(Protocol):
     """The executor's `Run`, bound to the scope of one visit of one node.
 
@@ -72,5 +80,5 @@ class Run(Protocol):
         """Append a domain event."""
 
     @property
-    def put(self) -> Callable[..., Any]:
+    def put(self) -> Callable[..., ArtifactReference]:
         """Keep an artifact."""

@@ -188,7 +188,7 @@ def _utf16(name: str) -> bytes:
 
 
 def type_hints(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The resolved annotations of a function; names that only exist under TYPE_CHECKING leave a parameter undeclared."""
+    """The resolved annotations of a function; a name that cannot be resolved leaves its parameter undeclared."""
     try:
         return get_type_hints(fn, include_extras=True)
     except (NameError, TypeError):
@@ -245,8 +245,8 @@ class _Decorator:
             raise DefinitionError(f"step {fn.__name__!r} is a generator; return a list instead")
         if not self._declared:
             warnings.warn(
-                f"step {fn.__name__!r} declares no kind, so it is 'idempotent': after a crash it may run again under the "
-                "same key",
+                f"step {fn.__name__!r} declares no kind, so it is 'idempotent': after a crash it may run again under "
+                "the same key",
                 UndeclaredKindWarning,
                 stacklevel=3,
             )
@@ -342,6 +342,6 @@ def step(
     )
     if policy.in_doubt == "probe" and probe is None:
         raise PolicyError("in_doubt='probe' needs probe=", step=name)
-    policy.check(name or getattr(fn, "__name__", "step"))
+    policy.check(name or str(getattr(fn, "__name__", "step")))
     decorator = _Decorator(policy, name, probe, thread, declared=kind is not None)
     return decorator if fn is None else decorator(fn)

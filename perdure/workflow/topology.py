@@ -16,6 +16,11 @@ Mode = Literal["sequential", "fan_out"]
 MODES: Final[tuple[Mode, ...]] = ("sequential", "fan_out")
 
 
+def has_failed(result: NodeResult) -> bool:
+    """Whether a node ended the run with an error: its code raised one, or it returned `Fail`."""
+    return result.status == "failed" or (result.end is not None and "error" in result.end)
+
+
 def broken_by(result: NodeResult) -> Break:
     """The route after a node that failed."""
     error = (result.end or {}).get("error")
@@ -52,7 +57,7 @@ class Walk:
             return Hold()
         if last is None:
             return Enter((self.entry,))
-        if last.status == "failed" or (last.end is not None and "error" in last.end):
+        if has_failed(last):
             return broken_by(last)
         if last.end is not None:
             return Finish(last.end.get("output"))
@@ -64,9 +69,18 @@ class Walk:
             return Break(_error("unknown_node", message, node=last.name, target=last.next[0], known=list(self.order)))
         return Enter(last.next)
 
+    @property
+    def linear(self) -> bool:
+        """One node at a time."""
+        return True
+
     def precedes(self, earlier: str, later: str) -> bool:
         """On a walk everything that was written before is seen."""
         return True
+
+    def sort(self, names: Iterable[str]) -> list[str]:
+        """A walk knows no order but that of what has happened."""
+        return list(names)
 
     def edges(self) -> Iterable[tuple[str, str]]:
         """The known ways."""
@@ -180,6 +194,15 @@ class Dag:
             return Finish(completed[self.output].output)
         return Finish({name: completed[name].output for name in self.sinks})
 
+    @property
+    def linear(self) -> bool:
+        """Whether states are executed one at a time."""
+        return self.mode == "sequential"
+
+    def sort(self, names: Iterable[str]) -> list[str]:
+        """Nodes so that each comes after those that it depends on."""
+        return sorted(names, key=self.place.__getitem__)
+
     @cached_property
     def _ancestors(self) -> dict[str, int]:
         """By node, all that it depends on, directly or not, as a bit set over `order`."""
@@ -263,9 +286,7 @@ class _DagRouter:
     def _follow(self, completed: dict[str, NodeResult]) -> None:
         fresh = list(islice(reversed(completed), max(len(completed) - self._seen, 0) + 1))
         known = fresh.pop() if self._seen and len(fresh) == len(completed) - self._seen + 1 else None
-        undone = self._failed is not None and (
-            self._failed not in completed or completed[self._failed].status != "failed"
-        )
+        undone = self._failed is not None and (self._failed not in completed or not has_failed(completed[self._failed]))
         if known != self._last or undone:
             self._reset()
             fresh = list(reversed(completed))
@@ -278,7 +299,7 @@ class _DagRouter:
         self._last = name
         if self._missing[name] == 0:
             del self._ready[bisect_left(self._ready, dag.place[name])]
-        if result.status == "failed" and self._failed is None:
+        if self._failed is None and has_failed(result):
             self._failed = name
         for dependent in dag.dependents[name]:
             self._missing[dependent] -= 1

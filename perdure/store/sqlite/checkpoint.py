@@ -39,6 +39,7 @@ class Checkpointer:
         self._thread: threading.Thread | None = None
         self._last = 0
         self._written = 0
+        self.restarts = 0
 
     def committed(self, _connection: apsw.Connection, _database: str, log_pages: int) -> int:
         """The write connection's hook: the log holds so many pages now."""
@@ -77,6 +78,7 @@ class Checkpointer:
                 log_pages, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if log_pages >= bound:
                     restarted = self._between_commits(connection, apsw.SQLITE_CHECKPOINT_RESTART)
+                    self.restarts += restarted
                     bound = RESTART_PAGES if restarted else log_pages + RESTART_PAGES // 4
             except apsw.Error:
                 # The log only grows; whoever commits hears of a broken disk by itself.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from perdure.core.errors import RunNotFoundError
 from perdure.core.events import NEVER
@@ -14,7 +15,25 @@ from perdure.store.sqlite.queries import query
 from perdure.store.sqlite.reads import run_row
 from perdure.store.sqlite.session import BEGIN, Session
 
-NUMBER = 14  # the column of the run's number in `run_due` and `run_owned`
+WORKFLOW: Final = 1  # columns of `run_due` and `run_owned`
+DUE_MS: Final = 7
+NUMBER: Final = 14
+
+Rows = Callable[[str, Sequence[Any]], Iterable[tuple[Any, ...]]]
+
+
+class Seen(NamedTuple):
+    """A registered worker as it looks now.
+
+    Args:
+        row: as registered.
+        dead: its process has certainly ended.
+        left_ms: for so long it may still believe in its lease.
+    """
+
+    row: WorkerRow
+    dead: bool
+    left_ms: int
 
 
 class Ownership:
@@ -29,17 +48,20 @@ class Ownership:
         self._locks = locks
         self._clock = clock
 
-    def is_dead(self, worker: WorkerRow) -> bool:
-        """Whether its process has certainly ended."""
-        return worker.boot_id != boot_id() or self._locks.is_free(worker.worker_id)
+    # --- reading ------------------------------------------------------------------------------------------------------
 
-    def is_gone(self, worker: WorkerRow) -> bool:
-        """Whether its runs are free: it is dead or its lease has ended."""
-        return self.is_dead(worker) or worker.lease_end_ms <= self._clock()
+    def workers(self, rows: Rows) -> list[WorkerRow]:
+        """All registered workers; `rows(name, bindings)` reads."""
+        seen = self._look(rows)
+        return [replace(found.row, alive=not _is_gone(seen, worker_id)) for worker_id, found in seen.items()]
 
-    def lease_left_ms(self, worker: WorkerRow) -> int:
-        """Milliseconds for which it may still believe in its lease."""
-        return 0 if self.is_dead(worker) else max(0, worker.lease_end_ms - self._clock())
+    def next_due_ms(self, rows: Rows, workflows: Sequence[str]) -> int | None:
+        """When the next unowned or orphaned run of these workflows is due; `rows(name, bindings)` reads."""
+        names = set(workflows)
+        due = [row[0] for name in names for row in rows("run_due_next", (name,))]
+        for owner in self._gone_owners(rows, self._look(rows)):
+            due.extend(row[DUE_MS] for row in rows("run_owned", (owner, NEVER - 1)) if row[WORKFLOW] in names)
+        return min((due_ms for due_ms in due if due_ms is not None and due_ms < NEVER), default=None)
 
     # --- jobs for the write connection --------------------------------------------------------------------------------
 
@@ -48,94 +70,58 @@ class Ownership:
     ) -> list[Claimed]:
         """Take due runs, oldest first; one transaction."""
         session.execute(BEGIN)
-        workers = _workers(session)
-        found: list[tuple[Any, ...]] = []
-        for name in dict.fromkeys(workflows):
-            found.extend(session.execute(query("run_due"), (name, now_ms, limit)))
+        seen = self._look(session.rows)
         names = set(workflows)
-        for owner in self._gone_owners(session, workers):
+        found = [row for name in names for row in session.rows("run_due", (name, now_ms, limit))]
+        for owner in self._gone_owners(session.rows, seen):
             if owner != worker_id:
-                rows = session.execute(query("run_owned"), (owner, now_ms))
-                found.extend(row for row in rows if row[1] in names)
-        found.sort(key=lambda row: row[7])
-        found = found[:limit]
+                found.extend(row for row in session.rows("run_owned", (owner, now_ms)) if row[WORKFLOW] in names)
+        found.sort(key=lambda row: (row[DUE_MS], row[NUMBER]))
+        del found[limit:]
         session.executemany(query("run_claim"), [(row[NUMBER], worker_id) for row in found])
-        forgotten = self._forget(session, workers) if workers.keys() - {worker_id} else []
+        forgotten = _forget(session, seen)
         if found or forgotten:
             session.commit()
         else:
             session.rollback()
-        self._remove(forgotten)
-        return [self._claimed(run_row(row), worker_id, workers) for row in found]
+        self._locks.remove(forgotten)
+        return [_claimed(run_row(row), worker_id, seen) for row in found]
 
     def claim_run(self, session: Session, worker_id: str, run_id: str, steal: bool) -> Claimed | None:
-        """Take one run."""
+        """Take one run; `None` while another live worker owns it."""
         session.execute(BEGIN)
-        found = session.execute(query("run_ownership"), (run_id,)).fetchone()
-        if found is None:
-            session.rollback()
+        found = session.rows("run_read", (run_id,))
+        if not found:
             raise RunNotFoundError(f"no run has the id {run_id}", run_id=run_id)
-        number, owner, _ = found
-        workers = _workers(session)
-        if owner is not None and owner != worker_id and not steal:
-            worker = workers.get(owner)
-            if worker is not None and not self.is_gone(worker):
-                session.rollback()
-                return None
-        row = run_row(session.execute(query("run_read"), (run_id,)).fetchone() or ())
+        row = run_row(found[0])
+        seen = self._look(session.rows)
+        if row.owner not in (None, worker_id) and not steal and not _is_gone(seen, row.owner):
+            session.rollback()
+            return None
+        ((number, _, _),) = session.rows("run_ownership", (run_id,))
         session.execute(query("run_claim"), (number, worker_id))
         session.commit()
-        return self._claimed(row, worker_id, workers)
+        return _claimed(row, worker_id, seen)
 
     def forget_dead(self, session: Session) -> None:
         """Remove the rows and lock files of dead workers that own nothing."""
         session.execute(BEGIN)
-        forgotten = self._forget(session, _workers(session))
+        forgotten = _forget(session, self._look(session.rows))
         session.commit()
-        self._remove(forgotten)
-
-    def next_due_ms(self, session_rows: Any, workflows: Sequence[str]) -> int | None:
-        """When the next unowned or orphaned run of these workflows is due; `session_rows(name, bindings)` reads."""
-        due = [row[0] for name in dict.fromkeys(workflows) for row in session_rows("run_due_next", (name,))]
-        workers = {worker.worker_id: worker for worker in worker_rows(session_rows("worker_list", ()))}
-        names = set(workflows)
-        for (owner,) in session_rows("run_owners", ()):
-            if owner not in workers or self.is_gone(workers[owner]):
-                rows = session_rows("run_owned", (owner, NEVER - 1))
-                due.extend(row[7] for row in rows if row[1] in names)
-        return min((due_ms for due_ms in due if due_ms is not None and due_ms < NEVER), default=None)
+        self._locks.remove(forgotten)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def _gone_owners(self, session: Session, workers: dict[str, WorkerRow]) -> list[str]:
-        owners = [owner for (owner,) in session.execute(query("run_owners"))]
-        return [owner for owner in owners if owner not in workers or self.is_gone(workers[owner])]
+    def _look(self, rows: Rows) -> dict[str, Seen]:
+        now_ms = self._clock()
+        seen = {}
+        for row in worker_rows(rows("worker_list", ())):
+            dead = row.boot_id != boot_id() or self._locks.is_free(row.worker_id)
+            seen[row.worker_id] = Seen(row, dead, 0 if dead else max(0, row.lease_end_ms - now_ms))
+        return seen
 
-    def _forget(self, session: Session, workers: dict[str, WorkerRow]) -> list[str]:
-        forgotten = []
-        for worker in workers.values():
-            if self.is_dead(worker):
-                session.execute(query("worker_forget"), (worker.worker_id,))
-                if session.connection.changes():
-                    forgotten.append(worker.worker_id)
-        return forgotten
-
-    def _remove(self, forgotten: list[str]) -> None:
-        for worker_id in forgotten:
-            self._locks.remove(worker_id)
-
-    def _claimed(self, row: RunRow, worker_id: str, workers: dict[str, WorkerRow]) -> Claimed:
-        prior = row.owner if row.owner != worker_id else None
-        worker = workers.get(prior) if prior is not None else None
-        row.owner = worker_id
-        row.epoch += 1
-        return Claimed(
-            row,
-            orphaned=prior is not None and (worker is None or self.is_gone(worker)),
-            drained=worker is not None and worker.draining,
-            prior_worker=prior,
-            lease_lost_ms=self.lease_left_ms(worker) if worker is not None else 0,
-        )
+    def _gone_owners(self, rows: Rows, seen: dict[str, Seen]) -> list[str]:
+        return [owner for (owner,) in rows("run_owners", ()) if _is_gone(seen, owner)]
 
 
 def release(session: Session, worker_id: str, run_ids: Sequence[str]) -> None:
@@ -145,5 +131,31 @@ def release(session: Session, worker_id: str, run_ids: Sequence[str]) -> None:
     session.commit()
 
 
-def _workers(session: Session) -> dict[str, WorkerRow]:
-    return {worker.worker_id: worker for worker in worker_rows(list(session.execute(query("worker_list"))))}
+def _is_gone(seen: dict[str, Seen], worker_id: str | None) -> bool:
+    """Whether what a worker owns is free: it is not registered, dead, or its lease has ended."""
+    found = seen.get(worker_id or "")
+    return found is None or found.left_ms <= 0
+
+
+def _claimed(row: RunRow, worker_id: str, seen: dict[str, Seen]) -> Claimed:
+    prior = row.owner if row.owner != worker_id else None
+    found = seen.get(prior or "")
+    row.owner = worker_id
+    row.epoch += 1
+    return Claimed(
+        row,
+        orphaned=prior is not None and _is_gone(seen, prior),
+        drained=found is not None and found.row.draining,
+        prior_worker=prior,
+        lease_lost_ms=found.left_ms if found is not None else 0,
+    )
+
+
+def _forget(session: Session, seen: dict[str, Seen]) -> list[str]:
+    forgotten = []
+    for worker_id, found in seen.items():
+        if found.dead:
+            session.execute(query("worker_forget"), (worker_id,))
+            if session.connection.changes():
+                forgotten.append(worker_id)
+    return forgotten

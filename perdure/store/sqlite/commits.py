@@ -55,6 +55,11 @@ class Commits:
         self._queue: deque[_Queued] = deque()
         self._closing = False
 
+    @property
+    def sync_s(self) -> float:
+        """How long, lately, a commit had to wait for the disk, in seconds."""
+        return self._session.sync_s if self._session is not None else 0.0
+
     def now(self, job: Job[T]) -> T:
         """Run a job on this thread; raises `NotNowError` when it would have to wait for somebody."""
         gate = self._gate
@@ -122,7 +127,7 @@ class Commits:
         except (apsw.BusyError, PerdureError):
             session.rollback()
             raise
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
             self._drop()
             raise write_error(error, "a write to the store") from error
         except BaseException:
@@ -132,17 +137,24 @@ class Commits:
     def _reopen(self) -> Session:
         try:
             session = Session(self._connect())
-            if self._unsettled:
-                session.execute(BEGIN)
-                session.execute(query("settle"))
-                session.execute(COMMIT)
-                self._unsettled = False
+            try:
+                self._settle(session)
+            except BaseException:
+                session.connection.close(True)
+                raise
         except apsw.BusyError:
             raise
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
             raise write_error(error, "opening the store again") from error
         self._session = session
         return session
+
+    def _settle(self, session: Session) -> None:
+        if self._unsettled:
+            session.execute(BEGIN)
+            session.execute(query("settle"))
+            session.execute(COMMIT)
+            self._unsettled = False
 
     def _settled(self, failed: CommitFailedError) -> StoreError:
         """The error to raise for a commit that failed, after the attempt to make its outcome certain."""
@@ -153,7 +165,7 @@ class Commits:
                 return write_error(failed.error, "a commit")
             number, seq, header = failed.first
             found = session.execute(query("event_header"), (number, seq)).fetchone()
-        except (apsw.Error, StoreError):
+        except (apsw.Error, OSError, StoreError):
             return commit_error(failed.error, "a commit")
         if found is not None and found[0] == header:
             return OutcomeUnknownError("a commit was reported as failed but is in the store")
@@ -162,7 +174,8 @@ class Commits:
     def _drop(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            session.connection.close(True)
+            with contextlib.suppress(apsw.Error, OSError):
+                session.connection.close(True)
 
     # --- on the thread ------------------------------------------------------------------------------------------------
 

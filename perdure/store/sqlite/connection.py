@@ -51,7 +51,7 @@ def connect(path: str, durability: Durability, vfs: str | None, *, cache_kib: in
     return connection
 
 
-def write_error(error: apsw.Error, doing: str) -> StoreError:
+def write_error(error: apsw.Error | OSError, doing: str) -> StoreError:
     """The typed error for a failed write that surely did not happen."""
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return StoreCorruptError(f"the store's file is damaged ({doing}: {error})")
@@ -60,19 +60,19 @@ def write_error(error: apsw.Error, doing: str) -> StoreError:
     return StoreWriteError(f"{doing} failed: {_describe(error)}")
 
 
-def commit_error(error: apsw.Error, doing: str) -> StoreError:
+def commit_error(error: apsw.Error | OSError, doing: str) -> StoreError:
     """The typed error for a commit that failed half way and could not be settled."""
     return OutcomeUnknownError(f"{doing} was not confirmed: {_describe(error)}")
 
 
-def read_error(error: apsw.Error, doing: str) -> StoreError:
+def read_error(error: apsw.Error | OSError, doing: str) -> StoreError:
     """The typed error for a failed read."""
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return StoreCorruptError(f"the store's file is damaged ({doing}: {error})")
     return StoreReadError(f"{doing} failed: {_describe(error)}")
 
 
-def _describe(error: apsw.Error) -> str:
+def _describe(error: apsw.Error | OSError) -> str:
     code = getattr(error, "extendedresult", 0)
     name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code & 0xFF)
     return f"{error} ({name})" if name is not None else str(error)

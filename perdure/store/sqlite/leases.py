@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
@@ -63,9 +63,10 @@ class WorkerLocks:
         finally:
             os.close(descriptor)
 
-    def remove(self, worker_id: str) -> None:
-        """Remove the lock file of a worker that is forgotten."""
-        self._file(worker_id).unlink(missing_ok=True)
+    def remove(self, worker_ids: Iterable[str]) -> None:
+        """Remove the lock files of workers that are forgotten."""
+        for worker_id in worker_ids:
+            self._file(worker_id).unlink(missing_ok=True)
 
     def _file(self, worker_id: str) -> Path:
         return self._directory / f"{worker_id}.lock"
@@ -128,7 +129,7 @@ class SQLiteLease:
                 return
             try:
                 self._commits.blocking(lambda session: _give_back(session, self.worker_id))
-                self._locks.remove(self.worker_id)
+                self._locks.remove([self.worker_id])
             finally:
                 self.abandon()
 
@@ -201,7 +202,7 @@ def register(session: Session, row: WorkerRow) -> None:
     write_worker(session, row)
 
 
-def worker_rows(rows: Sequence[tuple[Any, ...]]) -> list[WorkerRow]:
+def worker_rows(rows: Iterable[tuple[Any, ...]]) -> list[WorkerRow]:
     """Rows of `worker_list`."""
     return [
         WorkerRow(worker_id, host, pid, boot, lease_end_ms, started_ms, bool(draining), tuple(orjson.loads(workflows)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
@@ -44,7 +45,7 @@ class Reader:
                 connection = self._connection = self._connect()
             found: list[tuple[Any, ...]] = connection.execute(sql or query(name), bindings).fetchall()
             return found
-        except apsw.Error as error:
+        except (apsw.Error, OSError) as error:
             self.close()
             raise read_error(error, "a read of the store") from error
 
@@ -52,7 +53,8 @@ class Reader:
         """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close(True)
+            with contextlib.suppress(apsw.Error, OSError):
+                connection.close(True)
 
     # --- journals -----------------------------------------------------------------------------------------------------
 
@@ -61,27 +63,44 @@ class Reader:
         found = self.rows("run_ownership", (run_id,))
         if not found:
             return []
-        rows = self.rows("event_list", (found[0][0], after, NEVER if until is None else until, limit), sql=_EVENTS)
-        return [read_record(header, salt, payload) for header, salt, payload in rows]
+        number = found[0][0]
+        rows = self.rows("event_list", (number, after, NEVER if until is None else until, limit), sql=_EVENTS)
+        try:
+            return [read_record(header, salt, payload) for header, salt, payload in rows]
+        except CorruptRecordError:
+            raise self._first_unreadable(number) from None
 
     def feed(self, after: int, limit: int) -> list[FeedEntry]:
         """Events of all runs in commit order."""
-        return [
-            FeedEntry(position, read_record(header, salt, payload))
-            for position, header, salt, payload in self.rows("feed_list", (after, limit))
-        ]
+        entries = []
+        for position, run, header, salt, payload in self.rows("feed_list", (after, limit)):
+            try:
+                entries.append(FeedEntry(position, read_record(header, salt, payload)))
+            except CorruptRecordError:
+                raise self._first_unreadable(run) from None
+        return entries
+
+    def _first_unreadable(self, number: int) -> CorruptRecordError:
+        """Which record of a run cannot be read; the seq of its row is all that names it."""
+        run_id = self.rows("run_id", (number,))[0][0]
+        for seq, header in self.rows("event_headers", (number,)):
+            try:
+                read_record(header, b"", None)
+            except CorruptRecordError as error:
+                return CorruptRecordError(f"record {seq} of run {run_id}: {error.message}", run_id=run_id, seq=seq)
+        raise AssertionError("a record could not be read a moment ago")
 
     def position(self) -> int:
         """The newest position."""
         newest: int = self.rows("feed_position")[0][0]
         return newest
 
-    def changed_runs(self, after: int) -> tuple[int, list[str]]:
-        """The newest position, and which runs grew after `after`."""
+    def changed_runs(self, after: int) -> tuple[int, dict[str, int]]:
+        """The newest position, and which runs grew after `after`, with their newest seq."""
         newest = self.position()
         if newest <= after:
-            return newest, []
-        return newest, [run_id for (run_id,) in self.rows("feed_runs", (after, newest))]
+            return newest, {}
+        return newest, dict(self.rows("feed_runs", (after, newest)))
 
     def head(self, run_id: str) -> Head | None:
         """The head of a journal."""

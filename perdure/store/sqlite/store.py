@@ -43,7 +43,7 @@ from perdure.store.sqlite.claims import Ownership, release
 from perdure.store.sqlite.commits import Commits, Job, NotNowError
 from perdure.store.sqlite.connection import READ_CACHE_KIB, WRITE_CACHE_KIB, connect, write_error
 from perdure.store.sqlite.gate import Gate
-from perdure.store.sqlite.leases import SQLiteLease, WorkerLocks, hold_lock, new_worker_row, register, worker_rows
+from perdure.store.sqlite.leases import SQLiteLease, WorkerLocks, hold_lock, new_worker_row, register
 from perdure.store.sqlite.reads import Reader
 from perdure.store.sqlite.schema import is_current, known_migrations, migrate
 
@@ -91,6 +91,11 @@ class SQLiteStore:
         self._commits: Commits
         self._reader: Reader
         self._checkpointer: Checkpointer
+
+    @property
+    def sync_s(self) -> float:
+        """See `Store.sync_s`."""
+        return self._commits.sync_s
 
     # --- opening and closing ------------------------------------------------------------------------------------------
 
@@ -216,7 +221,7 @@ class SQLiteStore:
         """See `Store.feed_position`."""
         return self._read().position()
 
-    async def changed_runs(self, *, after: int) -> tuple[int, list[str]]:
+    async def changed_runs(self, *, after: int) -> tuple[int, dict[str, int]]:
         """See `Store.changed_runs`."""
         return self._read().changed_runs(after)
 
@@ -278,10 +283,7 @@ class SQLiteStore:
 
     async def workers(self) -> list[WorkerRow]:
         """See `Store.workers`."""
-        found = worker_rows(self._read().rows("worker_list"))
-        for worker in found:
-            worker.alive = not self._ownership.is_gone(worker)
-        return found
+        return self._ownership.workers(self._read().rows)
 
     async def claim(self, lease: Lease, workflows: Sequence[str], now_ms: int, *, limit: int = 100) -> list[Claimed]:
         """See `Store.claim`."""

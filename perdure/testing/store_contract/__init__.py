@@ -18,7 +18,7 @@ from perdure.testing.store_contract.leases import LeaseRules
 from perdure.testing.store_contract.ownership import OwnershipRules
 from perdure.testing.store_contract.reading import ReadingRules
 
-__all__ = ["BootTime", "StoreContract", "draft"]
+__all__ = ["BootTime", "Rules", "StoreContract", "draft"]
 
 
 class StoreContract(AppendingRules, IndexRules, ReadingRules, OwnershipRules, LeaseRules):

@@ -68,7 +68,7 @@ def rule(check: Callable[[R, Store], Awaitable[None]]) -> Callable[[R], None]:
     def test(self: R) -> None:
         asyncio.run(_run(self, check))
 
-    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look for a fixture named `store`
+    del test.__wrapped__  # pytest would look for a fixture named `store`
     return test
 
 

@@ -86,7 +86,7 @@ class ReadingRules(Rules):
         """And nothing has changed."""
         assert await store.feed_position() == 0
         assert await store.read_feed() == []
-        assert await store.changed_runs(after=0) == (0, [])
+        assert await store.changed_runs(after=0) == (0, {})
 
     @rule
     async def test_changed_runs_are_those_that_grew(self, store: Store) -> None:
@@ -94,7 +94,7 @@ class ReadingRules(Rules):
         heads = {run_id: await start(store, run_id) for run_id in ("a", "b", "c")}
         position, changed = await store.changed_runs(after=0)
         assert (position, sorted(changed)) == (await store.feed_position(), ["a", "b", "c"])
-        assert await store.changed_runs(after=position) == (position, [])
+        assert await store.changed_runs(after=position) == (position, {})
         heads["c"] = await written(store, command("c", heads["c"], draft(), draft()))
         await written(store, command("c", heads["c"]))
         await written(store, command("a", heads["a"]))

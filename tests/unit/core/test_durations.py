@@ -17,7 +17,7 @@ from perdure.core.errors import InvalidDurationError
     ("value", "seconds"),
     [
         ("500ms", 0.5),
-        ("3ms", 0.003),
+        ("9ms", 0.009),
         ("30s", 30.0),
         ("5m", 300.0),
         ("2h", 7200.0),

@@ -16,6 +16,11 @@ class FakeChild:
         return self._output
 
 
+class FakeArtifact:
+    def __init__(self, sha256: str) -> None:
+        self.sha256 = sha256
+
+
 class FakeRun:
     """Answers with what `answers` holds for a call's name; steps are called."""
 
@@ -61,8 +66,9 @@ class FakeRun:
     def emit(self, *args: Any, **kwargs: Any) -> None:
         self._remember("emit", args, kwargs)
 
-    def put(self, *args: Any, **kwargs: Any) -> Any:
-        return self._remember("put", args, kwargs)
+    def put(self, *args: Any, **kwargs: Any) -> FakeArtifact:
+        self._remember("put", args, kwargs)
+        return FakeArtifact("5a")
 
     def _remember(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.calls.append((name, args, kwargs))

@@ -75,6 +75,12 @@ async def test_a_child_is_awaited() -> None:
     assert run.state == {"child": {"done": True}}
 
 
+async def test_an_artifact_is_kept_by_its_name() -> None:
+    run = FakeRun()
+    await perform(run, Effect("put", {"value": "text", "kind": "log"}, save_as="log"))
+    assert run.state == {"log": "5a"}
+
+
 async def test_arguments_are_a_list_or_a_dict() -> None:
     with pytest.raises(InputTypeError, match="not a str"):
         await perform(FakeRun(), Effect("step", {"step": double, "args": "4"}))

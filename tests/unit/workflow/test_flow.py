@@ -77,7 +77,7 @@ async def test_a_node_may_overrule_its_next() -> None:
     ("value", "options", "code"),
     [
         (Next("nowhere"), {}, "unknown_node"),
-        (Next(7), {}, "unknown_node"),
+        (Next(7), {}, "unknown_node"),  # type: ignore[arg-type]
         (Effect("sleep", {"duration": 1}, next="nowhere"), {}, "unknown_node"),
         (Next("first"), {"to": ["second"]}, "undeclared_node"),
         (Next(), {}, "no_next"),
@@ -287,6 +287,7 @@ def test_functions_that_cannot_be_nodes() -> None:
         (Effect("ask", {"text": "?", "txet": 1}), "effect_params"),
         (Effect("ask", {"text": "?", "default": {1, 2}}), "effect_params"),
         (Effect("ask", {"text": "?"}, save_as="a/b"), "save_as_invalid"),
+        (Effect("ask", {"text": "?"}, save_as="a" * 181), "save_as_invalid"),
         (Effect("ask", {"text": "?"}, next="nowhere"), "target_missing"),
     ],
 )

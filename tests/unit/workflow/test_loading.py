@@ -37,8 +37,9 @@ Write = Callable[[str, str], Path]
 
 
 @pytest.fixture(autouse=True)
-def _clean_imports() -> Iterator[None]:
-    """What a test imports is forgotten after it."""
+def _clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test imports is forgotten after it; compiled files are written as Python does by itself."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     modules, path = set(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - modules:
@@ -110,7 +111,8 @@ def test_two_variables_of_one_workflow_are_one(write: Write) -> None:
 
 
 def test_the_main_part_of_a_script_is_not_run(write: Write) -> None:
-    assert load_definition(write("flows.py", ONE + 'if __name__ == "__main__":\n    raise SystemExit(1)\n'))
+    path = write("flows.py", ONE + 'if __name__ == "__main__":\n    raise SystemExit(1)\n')
+    assert load_definition(path).name == "one"
 
 
 # --- importing --------------------------------------------------------------------------------------------------------

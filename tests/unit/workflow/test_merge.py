@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -11,7 +14,8 @@ from hypothesis import strategies as st
 
 from perdure.core.errors import MergeConflictError
 from perdure.journal.state import DELETED
-from perdure.workflow.merge import merge_writes, same_value
+from perdure.workflow.merge import Merger, merge_writes, same_value
+from perdure.workflow.topology import Dag, Mode
 
 
 class Reference(str):
@@ -107,3 +111,87 @@ def test_the_result_does_not_depend_on_the_order_in_which_branches_finish(writes
         for key, value in mine.items():
             written.setdefault(key, set()).add(value)
     assert ("conflict" in outcomes[0]) == any(len(values) > 1 for values in written.values())
+
+
+# --- node by node -----------------------------------------------------------------------------------------------------
+
+
+def outcome_of(merge: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any] | str:
+    try:
+        return dict(merge())
+    except MergeConflictError as conflict:
+        return f"conflict over {conflict.ids['key']}"
+
+
+@given(st.integers(0, 2**32), st.booleans())
+def test_merging_node_by_node_says_the_same_as_merging_at_once(seed: int, linear: bool) -> None:
+    chance = random.Random(seed)
+    names = [f"n{place}" for place in range(chance.randint(1, 7))]
+    dependencies = {
+        name: chance.sample(names[:place], min(place, chance.randint(0, 2))) for place, name in enumerate(names)
+    }
+    blank = dict.fromkeys(names, "")
+    shape = Dag(dependencies, mode="sequential" if linear else "fan_out", limit=4, tags=blank, kinds=blank)
+    written = {name: {"x": chance.choice([1, 1, 2, DELETED])} if chance.random() < 0.5 else {} for name in names}
+    base = {"x": 0, "kept": True}
+    merger = Merger(base, None if linear else shape.precedes)
+    writes: dict[str, dict[str, Any]] = {}
+    left = list(shape.order)
+    while left:
+        name = next(one for one in left if set(dependencies[one]) <= writes.keys())
+        if not linear and chance.random() < 0.5:  # another one that may end as well
+            name = chance.choice([one for one in left if set(dependencies[one]) <= writes.keys()])
+        left.remove(name)
+        before = {one: mine for one, mine in writes.items() if shape.precedes(one, name)}
+        assert merger.view(name) == merge_writes(base, before, shape.sort(before), shape.precedes)
+        writes[name] = written[name]
+
+        def one_more(name: str = name) -> Mapping[str, Any]:
+            merger.add(name, written[name])
+            return merger.state
+
+        at_once = outcome_of(lambda: merge_writes(base, writes, shape.sort(writes), shape.precedes))
+        unchanged = dict(merger.state)
+        assert outcome_of(one_more) == at_once
+        if isinstance(at_once, str):
+            assert merger.state == unchanged, "a conflict merges nothing"
+            break
+    assert base == {"x": 0, "kept": True}
+
+
+def test_a_conflict_node_by_node_names_key_and_nodes() -> None:
+    merger = Merger({}, lambda earlier, later: False)
+    merger.add("a", {"y": 0, "x": 1})
+    with pytest.raises(MergeConflictError) as caught:
+        merger.add("b", {"y": 1, "x": 1})
+    assert caught.value.ids == {"key": "y", "branches": ["a", "b"]}
+    merger.add("c", {"x": 1, "y": 0})
+    assert merger.state == {"x": 1, "y": 0}
+
+
+def test_a_conflict_with_an_earlier_node_than_the_last_is_found() -> None:
+    merger = Merger({}, lambda earlier, later: (earlier, later) == ("a", "c"))
+    merger.add("a", {"x": 1})
+    merger.add("b", {"x": 1})
+    with pytest.raises(MergeConflictError) as caught:
+        merger.add("c", {"x": 2})
+    assert caught.value.ids["branches"] == ["b", "c"]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "fan_out"])
+def test_merging_a_long_plan_costs_the_same_at_its_end(mode: Mode) -> None:
+    def seconds(count: int) -> float:
+        names = [str(place) for place in range(count)]
+        after = {name: names[max(place - 1, 0) : place] for place, name in enumerate(names)}
+        blank = dict.fromkeys(names, "")
+        shape = Dag(after, mode=mode, limit=4, tags=blank, kinds=blank)
+        merger = Merger({}, None if shape.linear else shape.precedes)
+        start = perf_counter()
+        for place, name in enumerate(names):
+            merger.view(name)
+            merger.add(name, {"same": place, "some": place % 7})
+        return perf_counter() - start
+
+    short = min(seconds(500) for _ in range(3))
+    long = min(seconds(5000) for _ in range(3))
+    assert long < short * 40, "ten times as many states may cost ten times as much, not a hundred times"

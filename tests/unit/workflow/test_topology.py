@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -34,10 +34,10 @@ def after(*results: NodeResult, active: Sequence[str] = (), skip_tags: tuple[str
 
 
 def dag(
-    dependencies: dict[str, Sequence[str]],
+    dependencies: Mapping[str, Sequence[str]],
     mode: Mode = "fan_out",
     limit: int = 4,
-    tags: dict[str, Sequence[str]] | None = None,
+    tags: Mapping[str, Sequence[str]] | None = None,
     output: str | None = None,
 ) -> Dag:
     return Dag(
@@ -176,6 +176,13 @@ def test_a_failed_state_breaks_the_run_though_others_are_active() -> None:
     assert route(after(ended("top"), failed, active=["right"])) == Break({"code": "boom"})
 
 
+def test_a_state_that_returned_fail_breaks_the_run() -> None:
+    route = dag(DIAMOND).router()
+    failed = ended("left", end={"error": {"code": "mine"}})
+    assert route(after(ended("top"), failed, ended("right"))) == Break({"code": "mine"})
+    assert route(after(ended("top"), ended("right"))) == Enter(("left",))
+
+
 def test_the_first_failure_is_the_one_that_counts() -> None:
     first = ended("right", "failed", end={"error": {"code": "first"}})
     second = ended("left", "failed", end={"error": {"code": "second"}})
@@ -205,6 +212,14 @@ def test_a_router_notices_that_a_failure_was_forgotten() -> None:
     assert route(after(ended("top"))) == Enter(("left", "right"))
     assert isinstance(route(after(ended("top"), failed)), Break)
     assert route(after(ended("top"), ended("left"))) == Enter(("right",))
+
+
+def test_a_router_notices_that_it_is_shown_another_past() -> None:
+    route = dag(DIAMOND).router()
+    assert route(after(ended("top"), ended("right"))) == Enter(("left",))
+    assert route(after(ended("top"))) == Enter(("left", "right"))
+    assert route(after(ended("top"), ended("left"))) == Enter(("right",))
+    assert route(Progress()) == Enter(("top",))
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["sequential", "fan_out"]))

@@ -1,1 +1,1 @@
-SELECT pos, header, salt, payload FROM events WHERE pos > ?1 ORDER BY pos LIMIT ?2
+SELECT pos, run, header, salt, payload FROM events WHERE pos > ?1 ORDER BY pos LIMIT ?2

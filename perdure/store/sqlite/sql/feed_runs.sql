@@ -1,3 +1,3 @@
-SELECT runs.run_id
-FROM (SELECT DISTINCT run FROM events WHERE pos > ?1 AND pos <= ?2) AS changed
+SELECT runs.run_id, changed.seq
+FROM (SELECT run, MAX(seq) AS seq FROM events WHERE pos > ?1 AND pos <= ?2 GROUP BY run) AS changed
 JOIN runs ON runs.number = changed.run

@@ -1,0 +1,1 @@
+SELECT seq, header FROM events WHERE run = ?1 ORDER BY seq

@@ -1,1 +1,0 @@
-UPDATE workers SET draining = 1 WHERE worker_id = ?1
