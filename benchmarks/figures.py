@@ -112,8 +112,8 @@ GROWTH = Figure(
     "growth",
     "growth",
     (
-        Entry("perdure", steps(1000, carried_bytes=0), rounds=3),
-        Entry("perdure-once", steps(1000, carried_bytes=0), rounds=3),
+        Entry("perdure", steps(5000, carried_bytes=0), rounds=3),
+        Entry("perdure-once", steps(5000, carried_bytes=0), rounds=3),
         Entry("dbos", steps(300, carried_bytes=0), rounds=1),
         Entry("langgraph", steps(300, carried_bytes=0), rounds=1),
         Entry("abstractruntime", steps(300, carried_bytes=0), rounds=1),
@@ -123,8 +123,8 @@ GROWTH_CARRYING = Figure(
     "growth-carrying",
     "growth",
     (
-        Entry("perdure", steps(1000, carried_bytes=MEGABYTE), rounds=3),
-        Entry("perdure-once", steps(1000, carried_bytes=MEGABYTE), rounds=3),
+        Entry("perdure", steps(5000, carried_bytes=MEGABYTE), rounds=3),
+        Entry("perdure-once", steps(5000, carried_bytes=MEGABYTE), rounds=3),
         Entry("dbos", steps(300, carried_bytes=MEGABYTE), rounds=1),
         Entry("langgraph", steps(60, carried_bytes=MEGABYTE), rounds=1),
         Entry("abstractruntime", steps(60, carried_bytes=MEGABYTE), rounds=1),

@@ -1,6 +1,6 @@
 """A `Flow`: nodes that say where to go next, with a cycle, and effects as data.
 
-    perdure run examples/flow_cycle.py --input 'text=Durable  execution is, well, simply very nice indeed' --input words=4
+    perdure run examples/flow_cycle.py --input 'text=It is, well, simply very nice indeed' --input words=4
 
 `shorten` goes round until the text is short enough:
 

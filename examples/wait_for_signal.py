@@ -5,14 +5,14 @@
     perdure worker examples/wait_for_signal.py
 
 The payload is checked against the declared type. `match` takes only a signal that was sent with that key, and each
-signal is delivered once. After the timeout the run goes on with the default.
+signal is delivered once. A wait that times out without a default raises `WaitTimeout`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perdure import Run, step, workflow
+from perdure import Run, WaitTimeout, step, workflow
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ async def wait_for_signal(run: Run, order: int = 7, patience: str = "3d") -> str
         order: its number.
         patience: how long to wait.
     """
-    payment = await run.wait_for("payment", match=str(order), type=Payment | None, timeout=patience, default=None)
-    if payment is None:
+    try:
+        payment = await run.wait_for("payment", match=str(order), type=Payment, timeout=patience)
+    except WaitTimeout:
         return f"order {order}: not paid within {patience}"
     return await run.step(receipt, order, payment)

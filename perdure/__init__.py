@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 import perdure.workflow as _room
 
 if TYPE_CHECKING:
+    from perdure.core.errors import ChildFailed as ChildFailed
+    from perdure.core.errors import MergeConflictError as MergeConflictError
     from perdure.core.errors import PerdureError as PerdureError
     from perdure.core.errors import RetryAfter as RetryAfter
+    from perdure.core.errors import RunCancelled as RunCancelled
+    from perdure.core.errors import RunFailed as RunFailed
     from perdure.core.errors import StepFailed as StepFailed
+    from perdure.core.errors import StepTimeout as StepTimeout
+    from perdure.core.errors import WaitTimeout as WaitTimeout
     from perdure.core.policies import Backoff as Backoff
     from perdure.core.policies import idempotent as idempotent
     from perdure.core.secrets import Secret as Secret
@@ -40,7 +46,17 @@ if TYPE_CHECKING:
     from perdure.workflow.steps import step as step
 
 _HOMES = {
-    "perdure.core.errors": ("PerdureError", "RetryAfter", "StepFailed"),
+    "perdure.core.errors": (
+        "ChildFailed",
+        "MergeConflictError",
+        "PerdureError",
+        "RetryAfter",
+        "RunCancelled",
+        "RunFailed",
+        "StepFailed",
+        "StepTimeout",
+        "WaitTimeout",
+    ),
     "perdure.core.policies": ("Backoff", "idempotent"),
     "perdure.core.secrets": ("Secret",),
     "perdure.engine.current": ("current_step",),

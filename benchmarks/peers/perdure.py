@@ -132,7 +132,7 @@ WORKFLOWS = {
 
 
 def opened(directory: Path) -> Runtime:
-    return Runtime(f"sqlite:///{directory / 'perdure.db'}")
+    return Runtime(f"sqlite:///{directory / 'perdure.db'}", workflows=[held_up])
 
 
 SETTINGS = {"SQLite": apsw.sqlite_lib_version()}

@@ -514,6 +514,13 @@ class StoreUrlError(StoreError):
     default_hint = "use sqlite:///path/to/file.db or memory://"
 
 
+class StoreNotFoundError(StoreError):
+    """There is no store where one is to be read; nothing was made."""
+
+    code = "store_not_found"
+    default_hint = "check --store or PERDURE_STORE; 'perdure run' makes a store where none exists"
+
+
 class NotAStoreError(StoreError):
     """The file is not a Perdure store."""
 
@@ -562,6 +569,21 @@ class CorruptRecordError(PerdureError):
     code = "corrupt_record"
     category: ClassVar[Category] = "integrity"
     default_hint = "'perdure verify RUN' names the first bad record"
+
+
+# --- testing: what `perdure.testing` cannot do ------------------------------------------------------------------------
+
+
+class NotSettledError(StateError):
+    """A virtual clock cannot move: what runs under it does not come to rest, or waits for something that is no timer."""
+
+    code = "not_settled"
+
+
+class CrashMatrixError(InputError):
+    """A crash matrix cannot be made: its workflow cannot be found again in another process, or never ends."""
+
+    code = "crash_matrix"
 
 
 # --- not for user code to catch ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure.core.errors import StepTimeout
+from perdure.core.errors import PerdureError, StepTimeout
 from perdure.core.policies import StepPolicy
 from perdure.engine.current import StepInfo, step_info
 
@@ -21,9 +21,19 @@ class TimedOut(Exception):
 
     def __init__(self, timeout_s: float, *, thread: bool = False) -> None:
         super().__init__(f"no answer within {timeout_s:g} s")
+        self.timeout_s = timeout_s
         self.thread = thread
         self.error_code = StepTimeout.code
         self.error_type = "TimeoutError"
+
+
+class RefusedResult:
+    """Stands for a result that a step's process could not hand over, because it cannot be recorded."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: PerdureError) -> None:
+        self.error = error
 
 
 async def call(
@@ -50,26 +60,24 @@ async def call(
             awaitable: Awaitable[Any] = step.fn(*args, **kwargs)
             if policy.timeout_s is None:
                 return await awaitable
-            return await _within(policy.timeout_s, awaitable)
+            return await _within(services, policy.timeout_s, awaitable)
         if policy.isolation == "inline":
             value = step.fn(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
         if policy.isolation == "process":
-            from perdure.engine.processes import call_in_process
-
-            return await call_in_process(step, args, kwargs, info, timeout_s=policy.timeout_s)
+            return await _in_process(services, step, args, kwargs, info)
         return await _in_thread(services, step, policy, args, kwargs, late)
     finally:
         step_info.reset(token)
 
 
-async def _within(timeout_s: float, awaitable: Awaitable[Any]) -> Any:
-    timer = asyncio.timeout(timeout_s)
+async def _within(services: Services, timeout_s: float, awaitable: Awaitable[Any]) -> Any:
+    deadline = services.clock.timeout(timeout_s)
     try:
-        async with timer:
+        async with deadline:
             return await awaitable
     except TimeoutError as error:
-        if timer.expired():
+        if deadline.expired():
             raise TimedOut(timeout_s) from error
         raise
 
@@ -84,15 +92,29 @@ async def _in_thread(
 ) -> Any:
     future = services.threads.run(step.fn, *args, **kwargs)
     try:
-        done, _ = await asyncio.wait((future,), timeout=policy.timeout_s)
+        if policy.timeout_s is None:
+            await asyncio.wait((future,))
+        else:
+            await _within(services, policy.timeout_s, asyncio.wait((future,)))
     except asyncio.CancelledError:
         _abandon(services, future, late)
         raise
-    if not done:
-        _abandon(services, future, late)
-        assert policy.timeout_s is not None
-        raise TimedOut(policy.timeout_s, thread=True)
+    except TimedOut as error:
+        if not future.done():
+            _abandon(services, future, late)
+            raise TimedOut(error.timeout_s, thread=True) from error
     return future.result()
+
+
+async def _in_process(
+    services: Services, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], info: StepInfo
+) -> Any:
+    from perdure.engine.processes import call_in_process
+
+    timeout_s = step.policy.timeout_s
+    async with services.process_places:
+        called = call_in_process(step, args, kwargs, info)
+        return await (called if timeout_s is None else _within(services, timeout_s, called))
 
 
 def _abandon(

@@ -10,7 +10,7 @@ that counts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import orjson
@@ -30,6 +30,7 @@ from perdure.engine import drift, endings, waiting
 from perdure.engine.failures import describe
 from perdure.engine.large import by_reference, resolved
 from perdure.engine.log import Redecide, RunLog
+from perdure.engine.ports import Timer
 from perdure.engine.run import Run
 from perdure.engine.scopes import Scope, current_scope
 from perdure.engine.services import Services, payload_bytes
@@ -66,9 +67,18 @@ class Execution:
         graph: the run's workflow.
         log: the run's journal; its state is folded.
         lost_until_s: on the monotonic clock, when the lease of a prior owner that was lost has certainly ended.
+        interrupted: node attempts that recovery has closed just now.
     """
 
-    def __init__(self, services: Services, graph: Graph, log: RunLog, lost_until_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        services: Services,
+        graph: Graph,
+        log: RunLog,
+        lost_until_s: float = 0.0,
+        interrupted: Mapping[str, int] | None = None,
+    ) -> None:
+        self._interrupted = dict(interrupted or {})
         self.services = services
         self.graph = graph
         self.log = log
@@ -88,8 +98,9 @@ class Execution:
         self._permit_waiters: list[asyncio.Future[None]] = []
         self._woken = False
         self._breath = 0
-        self._linger: asyncio.TimerHandle | None = None
-        self._grace: asyncio.TimerHandle | None = None
+        self.pausing = 0
+        self._linger: Timer | None = None
+        self._grace: asyncio.TimerHandle | Timer | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._watched: set[str] = set()
@@ -212,7 +223,7 @@ class Execution:
     def _reenter(self) -> None:
         """Go on with the nodes that were active: in the same attempt after a suspension, in the next after a crash."""
         state = self.log.state
-        for node, attempt in list(state.reenter.items()):
+        for node, attempt in (state.reenter | self._interrupted).items():
             self._begin_node(node, attempt + 1)
         for node in list(state.active):
             if node not in self.active:
@@ -356,13 +367,19 @@ class Execution:
             patient = reason == "pause" or (reason == "drain" and shielded is not None)
             if shielded is None or (not patient and not (shielded and reason in ("cancel", "failed"))):
                 task.cancel()
-        grace_s = {"cancel": self.services.limits.cancel_grace_s, "drain": self.services.limits.drain_grace_s}.get(
-            reason
-        )
-        if grace_s is not None and self.tasks:
-            self._grace = asyncio.get_running_loop().call_later(grace_s, self._grace_over)
+        if self.tasks:
+            self._begin_grace(reason)
         self._changed.set()
         self.idle.set()
+
+    def _begin_grace(self, reason: Stop) -> None:
+        """A cancel is part of the run's story and measured by its clock; a drain is about this process and real time."""
+        limits = self.services.limits
+        if reason == "cancel":
+            clock = self.services.clock
+            self._grace = clock.call_at(clock.now_ms() + int(limits.cancel_grace_s * 1000), self._grace_over)
+        elif reason == "drain":
+            self._grace = asyncio.get_running_loop().call_later(limits.drain_grace_s, self._grace_over)
 
     def _grace_over(self) -> None:
         for task in list(self.tasks):
@@ -471,7 +488,8 @@ class Execution:
         if self._linger is not None:
             self._linger.cancel()
         if due_ms - self.services.clock.now_ms() > linger_s * 1000:
-            self._linger = asyncio.get_running_loop().call_later(linger_s, self._let_go)
+            clock = self.services.clock
+            self._linger = clock.call_at(clock.now_ms() + int(linger_s * 1000), self._let_go)
 
     def _let_go(self) -> None:
         if self.busy == 0 and not self._woken and self.log.backlog == 0:
@@ -488,9 +506,11 @@ class Execution:
                 future.set_result(None)
 
         timer = self.services.clock.call_at(due_ms, due)
+        self.pausing += 1
         try:
             await future
         finally:
+            self.pausing -= 1
             timer.cancel()
 
     async def wait_out_lost_lease(self, scope: Scope, timeout_s: float) -> None:

@@ -126,7 +126,7 @@ class RunLog:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._pending.append(_Entry(draft, future, redecide))
         if self._inflight is None:
-            self._writer.submit(self)
+            self._writer.submit(self, urgent=True)
         return await future
 
     def decide_later(self, draft: Draft, redecide: Redecide) -> None:
@@ -144,6 +144,8 @@ class RunLog:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._barriers.append((self._added, future))
+        if self._inflight is None:
+            self._writer.submit(self, urgent=True)
         await future
 
     def drop(self) -> list[Draft]:
@@ -245,7 +247,7 @@ class RunLog:
             if not future.done():
                 future.set_result(None)
         if self._pending:
-            self._writer.submit(self)
+            self._writer.submit(self, urgent=bool(barriers) or any(entry.future is not None for entry in self._pending))
         if self._resync:
             self._resync = False
             self.sync()
@@ -301,7 +303,7 @@ class RunLog:
         self._inflight = None
         self._settle_barriers()
         if self._pending:
-            self._writer.submit(self)
+            self._writer.submit(self, urgent=True)
 
     def _settle_barriers(self) -> None:
         while self._barriers and self._barriers[0][0] <= self._committed:

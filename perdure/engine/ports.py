@@ -7,9 +7,11 @@ import os
 import random as _random
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Final, Protocol
 
 from perdure.core.events import SALT_BYTES
+from perdure.engine.activity import Activity
 
 
 class Timer(Protocol):
@@ -17,6 +19,19 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Not any more."""
+
+
+class Deadline(Protocol):
+    """`async with clock.timeout(…) as deadline:`, which ends its body with `TimeoutError` when the time is over."""
+
+    async def __aenter__(self) -> Deadline: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None: ...
+
+    def expired(self) -> bool:
+        """Whether it was this deadline that ended the body."""
 
 
 class Clock(Protocol):
@@ -35,6 +50,12 @@ class Clock(Protocol):
     def call_at(self, due_ms: int, callback: Callable[[], None]) -> Timer:
         """Call back once in the running event loop, not before the wall clock shows `due_ms` and not before that long
         has passed on the monotonic clock."""
+
+    def timeout(self, delay_s: float) -> Deadline:
+        """A deadline for what is awaited in its body, `delay_s` seconds after it was entered."""
+
+    def observe(self, under_way: Callable[[], list[Activity]]) -> None:
+        """A runtime that is opened with this clock says how to ask what it has under way."""
 
 
 class Randomness(Protocol):
@@ -64,6 +85,13 @@ class SystemClock:
     def call_at(self, due_ms: int, callback: Callable[[], None]) -> Timer:
         """See `Clock.call_at`."""
         return _WallTimer(self, due_ms, callback)
+
+    def timeout(self, delay_s: float) -> Deadline:
+        """See `Clock.timeout`."""
+        return asyncio.timeout(delay_s)
+
+    def observe(self, under_way: Callable[[], list[Activity]]) -> None:
+        """See `Clock.observe`; the machine's time does not wait for anybody."""
 
 
 class _WallTimer:

@@ -75,18 +75,19 @@ async def recover(services: Services, claimed: Claimed) -> Execution | None:
         message = f"workflow {state.workflow!r} (version {graph.version}) is not the definition that the run began with"
         await _park(services, claimed, "definition_changed", message, detail, head)
         return None
+    interrupted: dict[str, int] = {}
     if state.status == "running" and claimed.orphaned and state.active:
         if _interrupt(services, claimed, state, log):
             await log.barrier()
             return None
-        await log.barrier()
+        interrupted = dict(state.active)
     lost_until_s = (
         services.clock.monotonic_s() + claimed.lease_lost_ms / 1000
         if claimed.orphaned and not claimed.prior_dead
         else 0.0
     )
     try:
-        return Execution(services, graph, log, lost_until_s)
+        return Execution(services, graph, log, lost_until_s, interrupted)
     except PerdureError as error:
         await _park(services, claimed, "definition_changed", f"the input no longer fits: {error.message}", {}, log.head)
         return None

@@ -25,6 +25,7 @@ from perdure.core.errors import (
 from perdure.core.events import NEVER, Draft, Event, Head
 from perdure.core.ids import check_key, check_name, check_run_id, check_tag, new_run_id
 from perdure.core.values import codec_for
+from perdure.engine.activity import Activity, under_way
 from perdure.engine.commands import command
 from perdure.engine.execution import Execution
 from perdure.engine.handle import PAGE, RunHandle
@@ -106,7 +107,7 @@ class Runtime:
         workflows: what this process can execute; a workflow that is started here is added.
         durability: `full` (an acknowledged event survives a power cut) or `process` (it survives the process).
         execute: whether to execute runs; without it, this runtime only starts, reads and commands.
-        clock, random: ports for tests.
+        clock, random, threads: ports for tests.
         limits: see `Limits`.
         environ: where secrets are resolved; the process's environment if omitted.
         provenance_environment: names of environment variables that are recorded in each run's manifest.
@@ -121,6 +122,7 @@ class Runtime:
         execute: bool = True,
         clock: Clock | None = None,
         random: Randomness | None = None,
+        threads: ThreadPool | None = None,
         limits: Limits | None = None,
         environ: Mapping[str, str] | None = None,
         provenance_environment: Sequence[str] = (),
@@ -143,7 +145,7 @@ class Runtime:
             random=self._random,
             registry=self.registry,
             hub=self.hub,
-            threads=ThreadPool(self.limits.step_threads),
+            threads=threads or ThreadPool(self.limits.step_threads),
             actor=f"worker:{self.worker_id}",
             limits=self.limits,
             environ=self._environ,
@@ -185,6 +187,7 @@ class Runtime:
         )
         self._worker = Worker(self._services, execute=self._execute)
         await self._worker.start()
+        self._services.clock.observe(self._under_way)
         self._open = True
 
     async def close(self) -> None:
@@ -198,6 +201,9 @@ class Runtime:
         await self._writer.close()
         self._services.threads.close()
         await self.store.close()
+
+    def _under_way(self) -> list[Activity]:
+        return under_way(self._writer, self.worker, self._owned) if self._open else []
 
     async def drain(self) -> None:
         """As on SIGTERM: record it durably, stop claiming, end what is in flight within its grace."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ class Limits:
         cancel_grace_s: how long a `once` step in flight may go on after a cancel.
         drain_grace_s: how long steps in flight may go on after SIGTERM.
         poll_s: how often a shared store is asked what other processes wrote.
-        step_threads: how many synchronous steps run at once.
+        step_threads: how many synchronous steps run at once in threads, and how many in processes.
     """
 
     lease_s: float = 10.0
@@ -75,6 +76,10 @@ class Services:
     due: Callable[[], None] = lambda: None
     start_child: Callable[..., Awaitable[None]] | None = None
     cancel_run: Callable[..., Awaitable[None]] | None = None
+    process_places: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.process_places = asyncio.Semaphore(self.limits.step_threads)
 
     def draft(
         self,

@@ -29,7 +29,7 @@ from perdure.core.ids import idempotency_key
 from perdure.core.policies import StepPolicy
 from perdure.core.secrets import payload_secret_shape
 from perdure.core.values import is_scalar
-from perdure.engine.calling import TimedOut, call
+from perdure.engine.calling import RefusedResult, TimedOut, call
 from perdure.engine.current import StepInfo
 from perdure.engine.doubt import settle_doubt
 from perdure.engine.failures import arguments_of, asked_to_wait_s, describe, is_refused_for_now, revive
@@ -347,6 +347,8 @@ def _completed(made: StepCall, value: Any) -> Any:
     """Record a result and give the caller what is recorded."""
     step = made.step
     try:
+        if type(value) is RefusedResult:
+            raise value.error
         data = step.output.dump(value, "$")
     except PerdureError as error:
         payload = made.fact(result_refused=True, error=describe(error))

@@ -93,6 +93,7 @@ class Worker:
         self._closing = False
         self._position = 0
         self.recovered = 0
+        self.claiming = False
         self._heartbeat: Heartbeat | None = None
 
     @property
@@ -128,12 +129,15 @@ class Worker:
         delay_s = 0.1
         while not self._closing:
             self._wake.clear()
+            self.claiming = True
             try:
                 again = await self._claim_due()
                 delay_s = 0.1
             except StoreError:
                 again = False  # a store that cannot be read or written now; it is asked again
                 delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+            finally:
+                self.claiming = False
             if not again:
                 await self._sleep(delay_s if delay_s > 0.1 else None)
 
@@ -186,6 +190,10 @@ class Worker:
         self._spawn(run_id, self._drive(execution))
         return execution
 
+    def held(self) -> list[str]:
+        """Ids of the runs that are recovered, executed or given back here."""
+        return [*self._tasks, *(claimed.row.run_id for claimed in self._suspects)]
+
     def has_room(self) -> bool:
         """Whether another run may be executed now."""
         return self._execute and not self._closing and len(self._tasks) < self._services.limits.concurrency
@@ -195,9 +203,10 @@ class Worker:
         self._tasks[run_id] = task
 
         def ended(done: asyncio.Task[None]) -> None:
+            if len(self._tasks) + len(self._suspects) >= self._services.limits.concurrency:
+                self._wake.set()  # there is room again
             if self._tasks.get(run_id) is done:
                 del self._tasks[run_id]
-            self._wake.set()
             if not done.cancelled() and done.exception() is not None:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": f"the execution of run {run_id} broke", "exception": done.exception(), "task": done}
@@ -249,6 +258,7 @@ class Worker:
     async def _let_go(self, run_id: str) -> None:
         try:
             await self._services.store.release(self.lease, [run_id])
+            self._wake.set()
         except StoreError:
             await self._retry_later(run_id)
 

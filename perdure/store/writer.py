@@ -4,7 +4,8 @@ How it works. Whoever has something to append hands in a `Source` (a run's log) 
 Nothing is committed there and then: the writer schedules one flush behind everything that is ready in the event loop.
 By the time the flush runs, every run that was ready has had its turn and handed in what it had, so one transaction, and
 with full durability one disk sync, carries all of it. While the store is busy, sources queue; when it is done, the next
-flush takes all that has gathered. That is all there is to group commit: no timer, no tuning.
+flush takes all that has gathered. When nobody awaits the commit, the flush lets the loop turn a few more times, so
+that what follows at once (the next fact, the end of the run) shares it. That is all there is to group commit: no timer.
 
 Where the commit runs. A hand-over to a thread and back costs about as much as a fast disk's sync, so a commit is done
 in place, in the event loop, when syncs have lately been short; the loop has nothing else to do then anyway, because the
@@ -72,6 +73,7 @@ class Writer:
     """
 
     IN_PLACE_S: Final = 0.003
+    PATIENCE: Final = 3
     MOST_SOURCES: Final = 1000
 
     def __init__(self, store: Store, on_commit: Callable[[list[Append]], None] | None = None) -> None:
@@ -79,6 +81,8 @@ class Writer:
         self._queue: deque[Source] = deque()
         self._queued: set[int] = set()
         self._scheduled = False
+        self._urgent = False
+        self._patience = 0
         self._busy = False
         self._task: asyncio.Task[None] | None = None  # asyncio itself keeps only weak references to tasks
         self._closed = False
@@ -87,8 +91,19 @@ class Writer:
         self.commits = 0
         self.appends = 0
 
-    def submit(self, source: Source) -> None:
-        """Ask for a commit of what the source has; it is asked for it when its turn comes."""
+    @property
+    def busy(self) -> bool:
+        """Whether anything is handed in that is not settled."""
+        return self._busy or bool(self._queue)
+
+    def submit(self, source: Source, *, urgent: bool = False) -> None:
+        """Ask for a commit of what the source has; it is asked for it when its turn comes.
+
+        Args:
+            urgent: somebody awaits the commit.
+        """
+        if urgent:
+            self._urgent = True
         identity = id(source)
         if identity in self._queued:
             return
@@ -109,7 +124,7 @@ class Writer:
             OutcomeUnknownError: the commit was sent and not confirmed.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.submit(_Command(append, future))
+        self.submit(_Command(append, future), urgent=True)
         try:
             outcome = await future
         except StoreWriteError as error:
@@ -131,7 +146,12 @@ class Writer:
         self._closed = True
 
     def _flush(self) -> None:
-        self._scheduled = False
+        if not self._urgent and self._patience < self.PATIENCE:
+            self._patience += 1
+            asyncio.get_running_loop().call_soon(self._flush)
+            return
+        self._scheduled = self._urgent = False
+        self._patience = 0
         sources: list[Source] = []
         batch: list[Append] = []
         queue = self._queue

@@ -18,6 +18,7 @@ from perdure.core.values import Codec, codec_for
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 Errors = type[BaseException] | Sequence[type[BaseException]]
 _MISSING: Final = object()
@@ -27,7 +28,7 @@ class UndeclaredKindWarning(UserWarning):
     """A step does not say what a crash in the middle of it means."""
 
 
-class Step(Generic[P, R]):
+class Step(Generic[P, R_co]):
     """A function whose calls through `run.step` are journaled; made by `@step`.
 
     Called directly it is the plain function, so that it can be tested alone.
@@ -42,7 +43,7 @@ class Step(Generic[P, R]):
 
     def __init__(
         self,
-        fn: Callable[P, Awaitable[R]] | Callable[P, R],
+        fn: Callable[P, Awaitable[R_co]] | Callable[P, R_co],
         policy: StepPolicy,
         *,
         name: str | None = None,
@@ -61,14 +62,14 @@ class Step(Generic[P, R]):
         self.__module__ = fn.__module__
         self.__wrapped__ = fn
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R] | R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R_co] | R_co:
         """Call the plain function, outside any run."""
         return self.fn(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<step {self.name} {self.policy.kind}>"
 
-    def keyed(self, key: str) -> Step[P, R]:
+    def keyed(self, key: str) -> Step[P, R_co]:
         """The same step under an explicit key instead of its name and occurrence."""
         return self._copy(key=check_key(key))
 
@@ -80,7 +81,7 @@ class Step(Generic[P, R]):
         timeout: Duration | None = None,
         give_up_after: Duration | None = None,
         backoff: Backoff | None = None,
-    ) -> Step[P, R]:
+    ) -> Step[P, R_co]:
         """The same step with another policy for this call; its kind cannot be changed."""
         policy = self.policy
         if retries is not None:
@@ -93,8 +94,8 @@ class Step(Generic[P, R]):
             policy = replace(policy, backoff=backoff)
         return self._copy(key=self.key if key is None else check_key(key), policy=policy.check(self.name))
 
-    def _copy(self, **changes: Any) -> Step[P, R]:
-        copy: Step[P, R] = object.__new__(Step)
+    def _copy(self, **changes: Any) -> Step[P, R_co]:
+        copy: Step[P, R_co] = object.__new__(Step)
         copy.__dict__.update(self.__dict__)
         copy.__dict__.update(changes)
         return copy
@@ -120,7 +121,7 @@ class Step(Generic[P, R]):
         for name, parameter in signature.parameters.items():
             declared = hints.get(name, Any)
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                declared = list[declared]  # type: ignore[valid-type]
+                declared = tuple[declared, ...]  # type: ignore[valid-type]
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 declared = dict[str, declared]  # type: ignore[valid-type]
             self._codecs[name] = codec_for(declared)
@@ -128,7 +129,7 @@ class Step(Generic[P, R]):
                 self._simple = False
             elif parameter.default is inspect.Parameter.empty:
                 self._required += 1
-        self.output: Codec[R] = codec_for(hints.get("return", Any))
+        self.output: Codec[R_co] = codec_for(hints.get("return", Any))
         self.takes_key = "key" in self._codecs
         self._signature = signature
 

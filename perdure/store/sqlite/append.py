@@ -116,11 +116,11 @@ class _Attempt:
                 _apply(self.session, number, change, time_ms)
             self.changes = []
 
-    def without(self, run_id: str) -> _Attempt:
-        """What was flushed before, without what was collected since and without knowledge of one run's head."""
+    def without(self, run_id: str, first: tuple[int, int, bytes] | None) -> _Attempt:
+        """A new attempt that knows what this one wrote, but for one run's."""
         attempt = _Attempt(self.session)
         attempt.heads = {known: head for known, head in self.heads.items() if known != run_id}
-        attempt.first = self.first
+        attempt.first = first
         return attempt
 
     def _number(self, append: Append) -> int:
@@ -193,12 +193,13 @@ def _each_on_its_own(session: Session, batch: Sequence[Append]) -> tuple[_Attemp
     outcomes: list[Outcome] = []
     for append in batch:
         session.execute("SAVEPOINT one")
+        first = attempt.first
         try:
             outcome: Outcome = _refusal(session, append) or attempt.add(append)
             attempt.flush()
         except _CONCERNS_ONE as error:
             session.execute("ROLLBACK TO one")
-            attempt = attempt.without(append.run_id)
+            attempt = attempt.without(append.run_id, first)
             outcome = _unwritable(append, error)
         outcomes.append(outcome)
         session.execute("RELEASE one")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from perdure.core.errors import RunNotFoundError
 from perdure.core.events import NEVER
 from perdure.store.clock import BootClock, boot_id
@@ -15,8 +17,7 @@ from perdure.store.sqlite.queries import query
 from perdure.store.sqlite.reads import run_row
 from perdure.store.sqlite.session import BEGIN, Session
 
-WORKFLOW: Final = 1  # columns of `run_due` and `run_owned`
-DUE_MS: Final = 7
+DUE_MS: Final = 7  # columns of `run_due` and `run_owned`
 NUMBER: Final = 14
 
 Rows = Callable[[str, Sequence[Any]], Iterable[tuple[Any, ...]]]
@@ -57,10 +58,10 @@ class Ownership:
 
     def next_due_ms(self, rows: Rows, workflows: Sequence[str]) -> int | None:
         """When the next unowned or orphaned run of these workflows is due; `rows(name, bindings)` reads."""
-        names = set(workflows)
+        names, listed = _names(workflows)
         due = [row[0] for name in names for row in rows("run_due_next", (name,))]
         for owner in self._gone_owners(rows, self._look(rows)):
-            due.extend(row[DUE_MS] for row in rows("run_owned", (owner, NEVER - 1)) if row[WORKFLOW] in names)
+            due.extend(row[0] for row in rows("run_owned_next", (owner, listed)))
         return min((due_ms for due_ms in due if due_ms is not None and due_ms < NEVER), default=None)
 
     # --- jobs for the write connection --------------------------------------------------------------------------------
@@ -71,11 +72,11 @@ class Ownership:
         """Take due runs, oldest first; one transaction."""
         session.execute(BEGIN)
         seen = self._look(session.rows)
-        names = set(workflows)
+        names, listed = _names(workflows)
         found = [row for name in names for row in session.rows("run_due", (name, now_ms, limit))]
         for owner in self._gone_owners(session.rows, seen):
             if owner != worker_id:
-                found.extend(row for row in session.rows("run_owned", (owner, now_ms)) if row[WORKFLOW] in names)
+                found.extend(session.rows("run_owned", (owner, now_ms, listed, limit)))
         found.sort(key=lambda row: (row[DUE_MS], row[NUMBER]))
         del found[limit:]
         session.executemany(query("run_claim"), [(row[NUMBER], worker_id) for row in found])
@@ -129,6 +130,12 @@ def release(session: Session, worker_id: str, run_ids: Sequence[str]) -> None:
     session.execute(BEGIN)
     session.executemany(query("run_release"), [(run_id, worker_id) for run_id in run_ids])
     session.commit()
+
+
+def _names(workflows: Sequence[str]) -> tuple[list[str], str]:
+    """The names once each, and as a JSON list for a statement."""
+    names = sorted(set(workflows))
+    return names, orjson.dumps(names).decode()
 
 
 def _is_gone(seen: dict[str, Seen], worker_id: str | None) -> bool:

@@ -19,8 +19,15 @@ from typing import Final, TypeVar
 
 import apsw
 
-from perdure.core.errors import OutcomeUnknownError, PerdureError, StoreBusyError, StoreClosedError, StoreError
-from perdure.store.sqlite.connection import commit_error, write_error
+from perdure.core.errors import (
+    InputError,
+    OutcomeUnknownError,
+    PerdureError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreError,
+)
+from perdure.store.sqlite.connection import BAD_VALUES, FAILURES, commit_error, leak, write_error
 from perdure.store.sqlite.gate import Gate
 from perdure.store.sqlite.queries import query
 from perdure.store.sqlite.session import BEGIN, COMMIT, CommitFailedError, Session
@@ -115,6 +122,12 @@ class Commits:
             self._thread.join()
         self._drop()
 
+    def forked(self) -> None:
+        """In a forked child: leave the parent's connection alone."""
+        session, self._session = self._session, None
+        if session is not None:
+            leak(session.connection)
+
     # --- under the turn -----------------------------------------------------------------------------------------------
 
     def _run(self, job: Job[T]) -> T:
@@ -127,7 +140,10 @@ class Commits:
         except (apsw.BusyError, PerdureError):
             session.rollback()
             raise
-        except (apsw.Error, OSError) as error:
+        except BAD_VALUES as error:
+            session.rollback()
+            raise InputError(f"the store cannot be told this: {error}") from error
+        except FAILURES as error:
             self._drop()
             raise write_error(error, "a write to the store") from error
         except BaseException:
@@ -144,7 +160,7 @@ class Commits:
                 raise
         except apsw.BusyError:
             raise
-        except (apsw.Error, OSError) as error:
+        except FAILURES as error:
             raise write_error(error, "opening the store again") from error
         self._session = session
         return session
@@ -165,7 +181,7 @@ class Commits:
                 return write_error(failed.error, "a commit")
             number, seq, header = failed.first
             found = session.execute(query("event_header"), (number, seq)).fetchone()
-        except (apsw.Error, OSError, StoreError):
+        except (*FAILURES, StoreError):
             return commit_error(failed.error, "a commit")
         if found is not None and found[0] == header:
             return OutcomeUnknownError("a commit was reported as failed but is in the store")
@@ -174,7 +190,7 @@ class Commits:
     def _drop(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            with contextlib.suppress(apsw.Error, OSError):
+            with contextlib.suppress(*FAILURES):
                 session.connection.close(True)
 
     # --- on the thread ------------------------------------------------------------------------------------------------

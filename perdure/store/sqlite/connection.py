@@ -6,9 +6,11 @@ other's locks.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Final
 
 import apsw
+import orjson
 
 from perdure.core.errors import (
     OutcomeUnknownError,
@@ -20,7 +22,13 @@ from perdure.core.errors import (
 )
 from perdure.store.port import Durability
 
-PAGE_BYTES: Final = 4096
+# What a call into SQLite can end in besides a result. Text that is no UTF-8 or no JSON was damaged on the disk.
+Failure = apsw.Error | OSError | UnicodeDecodeError | orjson.JSONDecodeError
+FAILURES: Final = (apsw.Error, OSError, UnicodeDecodeError, orjson.JSONDecodeError)
+# Values that no column can hold: text that is no Unicode, numbers over 64 bits.
+BAD_VALUES: Final = (OverflowError, UnicodeEncodeError)
+_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError, orjson.JSONDecodeError)
+
 WRITE_CACHE_KIB: Final = 16 * 1024
 READ_CACHE_KIB: Final = 32 * 1024
 
@@ -51,28 +59,37 @@ def connect(path: str, durability: Durability, vfs: str | None, *, cache_kib: in
     return connection
 
 
-def write_error(error: apsw.Error | OSError, doing: str) -> StoreError:
+def leak(connection: apsw.Connection | None) -> None:
+    """In a forked child: see to it that an inherited connection is never closed, not even when the process ends.
+
+    Closing it would act on the parent's files with what the child remembers of them from before the fork.
+    """
+    if connection is not None:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def write_error(error: Failure, doing: str) -> StoreError:
     """The typed error for a failed write that surely did not happen."""
-    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+    if isinstance(error, _DAMAGE):
         return StoreCorruptError(f"the store's file is damaged ({doing}: {error})")
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
         return StoreBusyError(f"another program holds the store's write lock ({doing})")
     return StoreWriteError(f"{doing} failed: {_describe(error)}")
 
 
-def commit_error(error: apsw.Error | OSError, doing: str) -> StoreError:
+def commit_error(error: Failure, doing: str) -> StoreError:
     """The typed error for a commit that failed half way and could not be settled."""
     return OutcomeUnknownError(f"{doing} was not confirmed: {_describe(error)}")
 
 
-def read_error(error: apsw.Error | OSError, doing: str) -> StoreError:
+def read_error(error: Failure, doing: str) -> StoreError:
     """The typed error for a failed read."""
-    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+    if isinstance(error, _DAMAGE):
         return StoreCorruptError(f"the store's file is damaged ({doing}: {error})")
     return StoreReadError(f"{doing} failed: {_describe(error)}")
 
 
-def _describe(error: apsw.Error | OSError) -> str:
+def _describe(error: Failure) -> str:
     code = getattr(error, "extendedresult", 0)
     name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code & 0xFF)
     return f"{error} ({name})" if name is not None else str(error)

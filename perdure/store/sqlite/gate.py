@@ -54,6 +54,7 @@ class Gate:
         Raises:
             StoreBusyError: it was not free within `timeout_s` seconds.
         """
+        timeout_s = max(0.0, timeout_s)
         deadline_s = time.monotonic() + timeout_s
         self._asking.append(None)  # an in-place commit must not slip in before a thread that waits
         try:

@@ -144,6 +144,7 @@ class SQLiteLease:
 
     def forked(self) -> None:
         """In a forked child: close the copy of the lock's descriptor, so that the lock dies with the parent."""
+        self._commits.forked()
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)

@@ -10,11 +10,11 @@ from typing import Any, Final, TypeVar
 import apsw
 import orjson
 
-from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, StoreReadError
+from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, InputError, StoreCorruptError, StoreError
 from perdure.core.events import NEVER, Event, Head, WaitRow
 from perdure.journal.chain import read_record
 from perdure.store.port import ArtifactInfo, FeedEntry, OpenWait, RunFilter, RunRow
-from perdure.store.sqlite.connection import read_error
+from perdure.store.sqlite.connection import BAD_VALUES, FAILURES, leak, read_error
 from perdure.store.sqlite.queries import query
 
 T = TypeVar("T")
@@ -45,16 +45,30 @@ class Reader:
                 connection = self._connection = self._connect()
             found: list[tuple[Any, ...]] = connection.execute(sql or query(name), bindings).fetchall()
             return found
-        except (apsw.Error, OSError) as error:
+        except BAD_VALUES as error:
+            raise InputError(f"the store cannot be asked for this: {error}") from error
+        except FAILURES as error:
             self.close()
             raise read_error(error, "a read of the store") from error
+
+    def guarded(self, decode: Callable[[], T]) -> T:
+        """Decode what was read; what is not what this store writes was damaged."""
+        try:
+            return decode()
+        except (orjson.JSONDecodeError, TypeError) as error:
+            raise StoreCorruptError(f"a row of the store is not what was written: {error}") from error
 
     def close(self) -> None:
         """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(apsw.Error, OSError):
+            with contextlib.suppress(*FAILURES):
                 connection.close(True)
+
+    def forked(self) -> None:
+        """In a forked child: leave the parent's connection alone."""
+        connection, self._connection = self._connection, None
+        leak(connection)
 
     # --- journals -----------------------------------------------------------------------------------------------------
 
@@ -67,8 +81,8 @@ class Reader:
         rows = self.rows("event_list", (number, after, NEVER if until is None else until, limit), sql=_EVENTS)
         try:
             return [read_record(header, salt, payload) for header, salt, payload in rows]
-        except CorruptRecordError:
-            raise self._first_unreadable(number) from None
+        except (CorruptRecordError, TypeError) as error:
+            raise self._unreadable(number, error) from error
 
     def feed(self, after: int, limit: int) -> list[FeedEntry]:
         """Events of all runs in commit order."""
@@ -76,19 +90,21 @@ class Reader:
         for position, run, header, salt, payload in self.rows("feed_list", (after, limit)):
             try:
                 entries.append(FeedEntry(position, read_record(header, salt, payload)))
-            except CorruptRecordError:
-                raise self._first_unreadable(run) from None
+            except (CorruptRecordError, TypeError) as error:
+                raise self._unreadable(run, error) from error
         return entries
 
-    def _first_unreadable(self, number: int) -> CorruptRecordError:
-        """Which record of a run cannot be read; the seq of its row is all that names it."""
-        run_id = self.rows("run_id", (number,))[0][0]
+    def _unreadable(self, number: int, error: Exception) -> CorruptRecordError:
+        """Names the first record of a run that cannot be read: its row's seq is all that is left to name it by."""
+        run_id = next((row[0] for row in self.rows("run_id", (number,))), None)
         for seq, header in self.rows("event_headers", (number,)):
             try:
                 read_record(header, b"", None)
-            except CorruptRecordError as error:
-                return CorruptRecordError(f"record {seq} of run {run_id}: {error.message}", run_id=run_id, seq=seq)
-        raise AssertionError("a record could not be read a moment ago")
+            except (CorruptRecordError, TypeError):
+                return CorruptRecordError(
+                    f"record {seq} of run {run_id}: its header cannot be read", run_id=run_id, seq=seq
+                )
+        return CorruptRecordError(f"a record of run {run_id}: {error}", run_id=run_id)
 
     def position(self) -> int:
         """The newest position."""
@@ -118,13 +134,14 @@ class Reader:
     def run(self, run_id: str) -> RunRow | None:
         """One run."""
         found = self.rows("run_read", (run_id,))
-        return run_row(found[0]) if found else None
+        return self.guarded(lambda: run_row(found[0])) if found else None
 
     def runs(self, where: RunFilter) -> list[RunRow]:
         """Runs, newest first."""
         conditions, bindings = _conditions(where)
         sql = query("run_list").format(conditions=" AND ".join(conditions) or "TRUE")
-        return [run_row(row) for row in self.rows("run_list", (*bindings, where.limit), sql=sql)]
+        rows = self.rows("run_list", (*bindings, where.limit), sql=sql)
+        return self.guarded(lambda: [run_row(row) for row in rows])
 
     def counts(self) -> dict[str, int]:
         """How many runs, by status."""
@@ -169,7 +186,7 @@ class Reader:
         """What SQLite finds wrong with the file."""
         try:
             problems = [str(row[0]) for row in self.rows("", sql="PRAGMA integrity_check")]
-        except StoreReadError as error:
+        except StoreError as error:
             return [error.message]
         return [] if problems == ["ok"] else problems
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import apsw
 
 from perdure.core.events import Head
+from perdure.store.sqlite.connection import FAILURES, Failure
 from perdure.store.sqlite.queries import query
 
 BEGIN: Final = "BEGIN IMMEDIATE"
@@ -19,7 +20,7 @@ ROLLBACK: Final = "ROLLBACK"
 class CommitFailedError(Exception):
     """The commit itself failed; what became of it must be found out. `first` is one of its events, if it had any."""
 
-    def __init__(self, error: apsw.Error | OSError, first: tuple[int, int, bytes] | None) -> None:
+    def __init__(self, error: Failure, first: tuple[int, int, bytes] | None) -> None:
         super().__init__(str(error))
         self.error = error
         self.first = first
@@ -50,7 +51,7 @@ class Session:
             self.execute(COMMIT)
         except apsw.FullError:
             raise  # a log without room for the last frame of a commit does not hold the commit
-        except (apsw.Error, OSError) as error:
+        except FAILURES as error:
             raise CommitFailedError(error, first) from error
         self.sync_s += (perf_counter() - started_s - self.sync_s) * 0.125
 

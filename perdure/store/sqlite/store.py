@@ -19,7 +19,6 @@ from perdure.core.errors import (
     StoreClosedError,
     StoreError,
     StoreUrlError,
-    StoreWriteError,
 )
 from perdure.core.events import Event, Head
 from perdure.core.ids import check_run_id
@@ -41,7 +40,7 @@ from perdure.store.sqlite.append import commit_batch
 from perdure.store.sqlite.checkpoint import Checkpointer
 from perdure.store.sqlite.claims import Ownership, release
 from perdure.store.sqlite.commits import Commits, Job, NotNowError
-from perdure.store.sqlite.connection import READ_CACHE_KIB, WRITE_CACHE_KIB, connect, write_error
+from perdure.store.sqlite.connection import FAILURES, READ_CACHE_KIB, WRITE_CACHE_KIB, connect, write_error
 from perdure.store.sqlite.gate import Gate
 from perdure.store.sqlite.leases import SQLiteLease, WorkerLocks, hold_lock, new_worker_row, register
 from perdure.store.sqlite.reads import Reader
@@ -103,14 +102,18 @@ class SQLiteStore:
         """See `Store.open`."""
         if self._unusable is None:
             return
+        if os.path.realpath(self.path) in _inherited:
+            raise ForkedProcessError(
+                f"{self.path} was open when this process was forked",
+                hint="start the process anew (spawn) instead of forking it",
+                path=self.path,
+            )
         try:
             await asyncio.to_thread(self._prepare)
         except apsw.NotADBError as error:
             raise NotAStoreError(f"{self.path} is no database", path=self.path) from error
-        except apsw.Error as error:
+        except FAILURES as error:
             raise write_error(error, f"opening {self.path}") from error
-        except OSError as error:
-            raise StoreWriteError(f"{self.path} cannot be made: {error}", path=self.path) from error
         self._reader = Reader(self._connect_reader)
         self._checkpointer = Checkpointer(self._connect_small, self._gate)
         self._commits = Commits(self._connect_writer, self._gate, self._busy_s)
@@ -152,9 +155,12 @@ class SQLiteStore:
             return
         self._unusable = StoreClosedError
         _open_stores.discard(self)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
         for lease in list(self._leases):
             lease.abandon()
-        await asyncio.to_thread(self._commits.close)
+        self._commits.close()
         self._checkpointer.close()
         self._reader.close()
         self._gate.close()
@@ -181,6 +187,8 @@ class SQLiteStore:
         """In a forked child: refuse every further use, and keep no lock of the parent alive."""
         self._unusable = ForkedProcessError
         self._gate.forked()
+        self._commits.forked()
+        self._reader.forked()
         for lease in self._leases:
             lease.forked()
 
@@ -283,7 +291,8 @@ class SQLiteStore:
 
     async def workers(self) -> list[WorkerRow]:
         """See `Store.workers`."""
-        return self._ownership.workers(self._read().rows)
+        reader = self._read()
+        return reader.guarded(lambda: self._ownership.workers(reader.rows))
 
     async def claim(self, lease: Lease, workflows: Sequence[str], now_ms: int, *, limit: int = 100) -> list[Claimed]:
         """See `Store.claim`."""
@@ -301,7 +310,8 @@ class SQLiteStore:
 
     async def next_due_ms(self, workflows: Sequence[str]) -> int | None:
         """See `Store.next_due_ms`."""
-        return self._ownership.next_due_ms(self._read().rows, workflows)
+        reader = self._read()
+        return reader.guarded(lambda: self._ownership.next_due_ms(reader.rows, workflows))
 
     # --- care ---------------------------------------------------------------------------------------------------------
 
@@ -314,16 +324,21 @@ class SQLiteStore:
         self._check_usable()
         try:
             await asyncio.to_thread(self._checkpointer.empty)
-        except apsw.Error as error:
+        except FAILURES as error:
             raise write_error(error, "a checkpoint") from error
 
 
 _open_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+# Files that were open when this process was forked: SQLite believes to this day that it holds the parent's locks on
+# them, so not even a new connection is safe.
+_inherited: set[str] = set()
 
 
 def _after_fork() -> None:
-    for store in _open_stores:
+    for store in list(_open_stores):
         store.forked()
+        _inherited.add(os.path.realpath(store.path))
+    _open_stores.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -9,8 +9,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from perdure.core.errors import CorruptRecordError, StoreCorruptError, StoreError
+from perdure.core.errors import CorruptRecordError, InputError, StoreCorruptError, StoreError
+from perdure.core.events import IndexChange, WaitRow
 from perdure.journal.chain import check
+from perdure.store.port import NewRun, RunFilter
 from perdure.store.sqlite import SQLiteStore
 from perdure.testing.store_contract.base import draft, raises, start
 
@@ -69,12 +71,15 @@ async def test_every_flipped_byte_of_the_file_is_noticed_or_harmless(store_path:
     """Wherever one byte of the file flips: a typed error, a check that fails, or exactly what was written."""
     store = SQLiteStore(store_path, durability="process")
     await store.open()
-    await start(store, "a", *(draft(payload=b'{"amount":%d}' % number) for number in range(5)))
+    opened = IndexChange(opened=(WaitRow("w", "question", "", None, None),))
+    events = (draft(payload=b'{"amount":%d}' % number, change=opened) for number in range(5))
+    await start(store, "a", *events, new=NewRun("article", "1", 1, tags=("x", "y")))
+    await store.lease("w1", ["article"])
     written = [(event.header, event.salt, event.payload) for event in await store.read("a")]
     await store.close()
     sound = store_path.read_bytes()
     noticed = 0
-    for offset in range(0, len(sound), 97):
+    for offset in range(0, len(sound), 211):
         flipped = bytearray(sound)
         flipped[offset] ^= 0x10
         store_path.write_bytes(flipped)
@@ -87,6 +92,11 @@ async def test_every_flipped_byte_of_the_file_is_noticed_or_harmless(store_path:
                 assert [(event.header, event.salt, event.payload) for event in events] == written[: len(events)]
             else:
                 assert await store.get_run("a") is None
+            await store.list_runs(RunFilter())
+            await store.open_waits()
+            await store.workers()
+            await store.next_due_ms(["article"])
+            noticed += bool(await store.integrity())
         except (StoreError, CorruptRecordError):
             noticed += 1
         finally:
@@ -124,4 +134,19 @@ async def test_a_damaged_page_is_a_typed_error_when_it_is_read(store_path: Path)
     store_path.write_bytes(content)
     await store.open()
     await raises(StoreCorruptError, store.read("a"))
+    await store.close()
+
+
+async def test_what_no_column_can_hold_is_a_typed_error(store_path: Path) -> None:
+    """It is the caller's mistake, not the disk's, and the store goes on."""
+    store = SQLiteStore(store_path, durability="process")
+    await store.open()
+    lease = await store.lease("w1", [])
+    await start(store, "a")
+    await raises(InputError, store.get_run("\ud800"))
+    await raises(InputError, store.read("a", after=1 << 80))
+    await raises(InputError, store.list_runs(RunFilter(limit=1 << 80)))
+    await raises(InputError, store.claim_run(lease, "\ud800"))
+    await raises(InputError, store.release(lease, ["\ud800"]))
+    await start(store, "b")
     await store.close()

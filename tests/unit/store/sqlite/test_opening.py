@@ -251,6 +251,16 @@ async def _use_after_fork(store: SQLiteStore, lease: Lease) -> int:
             continue
         return 2
     await store.close()
+    for again in (store, new_store(Path(store.path))):
+        try:
+            await again.open()
+        except ForkedProcessError:
+            continue
+        return 3
+    other = new_store(Path(f"{store.path}.other"))
+    await other.open()
+    await start(other, "child")
+    await other.close()
     return 0
 
 
@@ -266,3 +276,9 @@ async def test_a_store_that_failed_to_open_can_be_opened_later(tmp_path: Path) -
     await store.open()
     await start(store, "a")
     await store.close()
+
+
+def test_the_standard_library_has_no_part_in_it() -> None:
+    """Two copies of SQLite in one process break each other's locks."""
+    program = "import sys, perdure.store.sqlite; print('sqlite3' in sys.modules or '_sqlite3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"

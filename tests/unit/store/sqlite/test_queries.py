@@ -46,7 +46,7 @@ def test_every_statement_fits_the_schema(connection: apsw.Connection, name: str)
 def test_no_statement_walks_through_a_table(connection: apsw.Connection, name: str) -> None:
     sql = filled(name)
     plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + sql, bindings(sql))]
-    walks = [line for line in plan if re.match(r"SCAN (?!owners|changed|CONSTANT)", line)]
+    walks = [line for line in plan if re.match(r"SCAN (?!owners|changed|CONSTANT|json_each)", line)]
     assert walks == []
 
 

@@ -1,0 +1,123 @@
+"""The application: all commands under their headings, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from perdure.cli import checking, commanding, executing, looking
+from perdure.cli.exits import INTERRUPTED, USAGE, code_of
+from perdure.cli.output import Output
+from perdure.core.errors import PerdureError
+from perdure.version import VERSION
+
+Command = Callable[..., int]
+
+HEADINGS: Final[dict[str, tuple[Command, ...]]] = {
+    "Execute": (executing.run, executing.worker),
+    "Look": (looking.ps, looking.show, looking.events, looking.state, looking.artifacts),
+    "Answer and steer": (
+        commanding.questions,
+        commanding.answer,
+        commanding.signal,
+        commanding.cancel,
+        commanding.pause,
+        commanding.resume,
+        commanding.retry,
+        commanding.resolve,
+    ),
+    "Check": (checking.verify, checking.doctor, checking.version),
+}
+EPILOG: Final = (
+    "Exit codes: 0 completed, 1 failed, 2 wrong use or refused, 3 waits for a person, 4 a step is in doubt, "
+    "5 paused or parked, 6 cancelled, 7 waits for something else."
+)
+
+
+class _Headed(TyperGroup):
+    """Lists commands under their headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """See the base class."""
+        width = max(len(command.__name__) for commands in HEADINGS.values() for command in commands)
+        for heading, commands in HEADINGS.items():
+            with formatter.section(heading):
+                formatter.write_dl([
+                    (command.__name__.ljust(width), (command.__doc__ or "").partition("\n")[0].rstrip("."))
+                    for command in commands
+                ])
+
+
+def application() -> typer.Typer:
+    """The application with all its commands."""
+    # Plain help: `rich` alone would cost the time that `--help` may take.
+    app = typer.Typer(
+        cls=_Headed, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True, epilog=EPILOG
+    )
+    app.callback()(_perdure)
+    for commands in HEADINGS.values():
+        for command in commands:
+            app.command()(command)
+    return app
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"perdure {VERSION}")
+        raise typer.Exit(0)
+
+
+def _perdure(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Durable runs for workflows and agents: crash at any instant, finish as if nothing had happened."""
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a sign shows its number
+    output = Output(json="--json" in arguments)
+    try:
+        code = get_command(application()).main(args=list(arguments), prog_name="perdure", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except PerdureError as error:
+        output.failure(error)
+        return code_of(error)
+    except typer.Abort:
+        return INTERRUPTED
+    except Exception as error:
+        return _wrong_use(output, error)
+
+
+def _wrong_use(output: Output, error: Exception) -> int:
+    """Say what is wrong with the arguments; anything else is a defect and goes on as it is."""
+    usage = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+    if not isinstance(error, usage):
+        raise error
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "perdure"
+    output.failed({
+        "code": "usage",
+        "category": "input",
+        "retryable": False,
+        "message": error.format_message(),  # type: ignore[attr-defined]
+        "hint": f"see '{path} --help'",
+        "ids": {},
+    })
+    return USAGE

@@ -1,0 +1,95 @@
+"""Every code block of the README and the documentation runs.
+
+The blocks of a page share one fresh folder, in their order, so a block may use what an earlier one made.
+
+* `python`: a program. One whose first line is `# NAME.py` is kept under that name. One that ends with `# result: …` (JSON)
+  holds workflows, of which the last is run with its default input, in memory, and must give that result.
+* `console`: a transcript; see `transcripts.py`. What `make` would do is only asked for (`make --dry-run`), in the
+  project's own folder: the targets themselves are run where the whole project is checked.
+* `json`: parsed.
+* `text`: no code, but a picture or a pattern.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from perdure import Runtime
+from perdure.workflow.loading import load_file
+from tests.docs.pages import PAGES, ROOT, Block, read_page
+from tests.docs.transcripts import check, commands_of, environment_for, play
+
+LANGUAGES: Final = {"python", "console", "json", "text"}
+_NAMED: Final = re.compile(r"# (?P<name>\w+\.py)")
+_RESULT: Final = re.compile(r"# result: (?P<json>.*)")
+
+
+def page_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_every_block_has_a_language_that_is_run(path: Path) -> None:
+    assert [block.place for block in read_page(path).blocks if block.language not in LANGUAGES] == []
+
+
+@pytest.mark.time_limit(120)
+@pytest.mark.parametrize("path", [path for path in PAGES if read_page(path).blocks], ids=page_name)
+def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for block in read_page(path).blocks:
+        if block.language == "python":
+            run_python(block, tmp_path)
+        elif block.language == "console":
+            run_console(block, tmp_path)
+        elif block.language == "json":
+            for line in block.lines:
+                json.loads(line)
+
+
+def run_python(block: Block, folder: Path) -> None:
+    named = _NAMED.match(block.text)
+    file = folder / (named["name"] if named else f"block_{block.line}.py")
+    file.write_text(block.text)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", file.name],
+        cwd=folder,
+        env=environment_for(folder) | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{block.place} failed:\n{done.stdout}"
+    result = _RESULT.fullmatch(block.lines[-1])
+    if result is not None:
+        assert asyncio.run(result_of(file)) == json.loads(result["json"]), block.place
+
+
+async def result_of(file: Path) -> Any:
+    definition = list(load_file(file).own.values())[-1]
+    async with Runtime("memory://", workflows=[definition]) as runtime:
+        handle = await runtime.start(definition)
+        output = await handle.result()
+        return definition.compile().output.tree(output)
+
+
+def run_console(block: Block, folder: Path) -> None:
+    commands = commands_of(block.lines, block.line)
+    targets = [command for command in commands if command.text.startswith("make ")]
+    if targets:
+        assert targets == commands, f"{block.place}: make stands in a block of its own"
+        for command in targets:
+            name = command.text.split()[1]
+            subprocess.run(["make", "--dry-run", name], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        return
+    check(commands, play(commands, folder, environment_for(folder)), block.place)
