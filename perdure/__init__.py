@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from perdure.core.policies import idempotent as idempotent
     from perdure.core.secrets import Secret as Secret
     from perdure.core.version import VERSION as __version__
+    from perdure.engine.context import Artifact as Artifact
     from perdure.engine.current import current_step as current_step
     from perdure.engine.doubt import NotDone as NotDone
     from perdure.engine.doubt import Unknown as Unknown
     from perdure.engine.handle import RunHandle as RunHandle
     from perdure.engine.portal import BlockingRun as BlockingRun
     from perdure.engine.portal import Portal as Portal
-    from perdure.engine.run import Artifact as Artifact
     from perdure.engine.run import Run as Run
     from perdure.engine.runtime import Runtime as Runtime
     from perdure.engine.services import Limits as Limits
@@ -63,7 +63,8 @@ _HOMES = {
     "perdure.engine.doubt": ("NotDone", "Unknown"),
     "perdure.engine.handle": ("RunHandle",),
     "perdure.engine.portal": ("BlockingRun", "Portal"),
-    "perdure.engine.run": ("Artifact", "Run"),
+    "perdure.engine.context": ("Artifact",),
+    "perdure.engine.run": ("Run",),
     "perdure.engine.runtime": ("Runtime",),
     "perdure.engine.services": ("Limits",),
     "perdure.workflow.effects": ("Effect", "effect"),

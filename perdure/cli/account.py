@@ -189,6 +189,13 @@ class Account:
     def _continued(self, event: Event) -> None:
         self.generation = event.data["generation"]
 
+    def _reopened(self, event: Event) -> None:
+        for scope, key in event.data["forgets"].get("records", ()):
+            step = self._places.get((self.generation, scope, key))
+            if step is not None:
+                step.notes.append(f"{step.status}: {step.detail}; the run was opened again")
+                step.status = RETRYING
+
     def _entered(self, event: Event) -> None:
         visit = self._node(event)
         visit.attempt = event.data["attempt"]
@@ -347,6 +354,7 @@ class Account:
 
 _HANDLERS: Final[dict[str, Any]] = {
     kinds.RUN_CONTINUED: Account._continued,
+    kinds.RUN_REOPENED: Account._reopened,
     kinds.NODE_ENTERED: Account._entered,
     kinds.NODE_INTERRUPTED: Account._interrupted,
     kinds.NODE_COMPLETED: Account._ended,

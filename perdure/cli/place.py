@@ -39,9 +39,9 @@ class Place:
 
         return cls(os.environ.get(STORE_VARIABLE) or DEFAULT_URL)
 
-    def command(self, *words: str) -> str:
+    def command(self, verb: str, *words: str) -> str:
         """A command of this program as a person would type it, on this store."""
-        return shlex.join(["perdure", *words, *(("--store", self.url) if self.named else ())])
+        return shlex.join(["perdure", verb, *(("--store", self.url) if self.named else ()), *words])
 
     def store(self, *, durability: Durability = "full", must_exist: bool = True) -> Store:
         """The store, not opened yet.

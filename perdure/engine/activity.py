@@ -1,4 +1,4 @@
-"""What the engine of a process has under way at this instant: the question that a virtual clock asks before it moves."""
+"""What the engine of a process has under way: the question that a virtual clock asks before it moves."""
 
 from __future__ import annotations
 

@@ -373,7 +373,7 @@ class Execution:
         self.idle.set()
 
     def _begin_grace(self, reason: Stop) -> None:
-        """A cancel is part of the run's story and measured by its clock; a drain is about this process and real time."""
+        """A cancel is part of the run's story and measured by its clock; a drain is about this process."""
         limits = self.services.limits
         if reason == "cancel":
             clock = self.services.clock

@@ -22,7 +22,7 @@ from perdure.journal.state import TERMINAL, RunState
 from perdure.store.port import RunRow
 
 if TYPE_CHECKING:
-    from perdure.engine.runtime import Runtime
+    from perdure.engine.commanding import Commanding
 
 R = TypeVar("R")
 PAGE = 1000
@@ -35,7 +35,7 @@ class RunHandle(Generic[R]):
         id: the run's id.
     """
 
-    def __init__(self, runtime: Runtime, run_id: str) -> None:
+    def __init__(self, runtime: Commanding, run_id: str) -> None:
         self._runtime = runtime
         self.id = run_id
 

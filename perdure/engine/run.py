@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random as _random
 import uuid as _uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, overload
@@ -20,7 +19,6 @@ from perdure.core.errors import (
     InputTypeError,
     SecretLeakError,
     StateError,
-    ValueRefusedError,
     ValueTooLargeError,
 )
 from perdure.core.ids import check_key, check_name
@@ -28,11 +26,10 @@ from perdure.core.secrets import payload_secret_shape
 from perdure.core.values import codec_for
 from perdure.engine import branching, children, drift, stepping, waiting
 from perdure.engine.children import ChildHandle
-from perdure.engine.large import by_reference
+from perdure.engine.context import Artifact, Outputs, State
 from perdure.engine.scopes import Scope, current_scope
 from perdure.engine.waiting import MISSING
 from perdure.journal.decide import check_answer
-from perdure.journal.state import DELETED
 from perdure.store.port import ArtifactRow
 from perdure.workflow.steps import Step
 
@@ -52,23 +49,6 @@ _NO_INPUT: Final = b"{}"
 _NO_INPUT_FINGERPRINT: Final = sha256(_NO_INPUT).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """Immutable bytes, named by their SHA-256.
-
-    Attributes:
-        sha256: in hex.
-        size: in bytes.
-        media_type: what they are.
-        name: what the author calls them.
-    """
-
-    sha256: str
-    size: int
-    media_type: str
-    name: str | None = None
-
-
 class Run:
     """A run, as the code of its workflow sees it. Bound to one scope; see `branch`, `gather`, `map` for others."""
 
@@ -76,7 +56,7 @@ class Run:
         self._execution = execution
         self._root = scope
         self.state: State = State(self)
-        self.outputs: Mapping[str, Any] = _Outputs(execution)
+        self.outputs: Mapping[str, Any] = Outputs(execution)
 
     # --- what it is ---------------------------------------------------------------------------------------------------
 
@@ -580,79 +560,3 @@ class _Apply:
 
     def __call__(self) -> Awaitable[Any]:
         return self._fn(*self._args)
-
-
-class _Outputs(Mapping[str, Any]):
-    """Outputs of nodes that have completed, decoded afresh."""
-
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._execution.results:
-            raise KeyError(name)
-        return self._execution.output_of(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._execution.results))
-
-    def __len__(self) -> int:
-        return len(self._execution.results)
-
-
-class State(MutableMapping[str, Any]):
-    """The key-value context of a run. Writes are journaled as deltas; what is read is a copy."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __getitem__(self, name: str) -> Any:
-        tree = self._run._scope().lookup(name)
-        if tree is DELETED:
-            raise KeyError(name)
-        return codec_for(Any).load_json(tree)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        run = self._run
-        self._check(name)
-        self._write(name, run._dump(value, f"state key {name!r}"))
-
-    def __delitem__(self, name: str) -> None:
-        self._check(name)
-        if self._run._scope().lookup(name) is DELETED:
-            raise KeyError(name)
-        self._write(name, None)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._run._scope().names())
-
-    def __len__(self) -> int:
-        return len(self._run._scope().names())
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._run._scope().lookup(name) is not DELETED
-
-    def _check(self, name: str) -> None:
-        check_key(name, field="state key")
-        if len(name) > 180:
-            raise ValueRefusedError("a state key has at most 180 characters")
-        self._run._execution.check()
-
-    def _write(self, name: str, data: bytes | None) -> None:
-        run = self._run
-        execution = run._execution
-        scope = run._scope()
-        run._refuse_open(scope, f"state {name}")
-        key = scope.key_for(f"state.{name}", None)
-        record = scope.recall(key)
-        told = b"" if data is None else data
-        if record is not None:
-            drift.check_written(execution, scope, key, record, "state", told or b"null")
-        else:
-            payload: dict[str, Any] = {"fingerprint": sha256(told or b"null").hexdigest(), "name": name}
-            if data is None:
-                payload["deleted"] = True
-            else:
-                payload["value"] = orjson.Fragment(by_reference(data, execution.log.keep))
-            run._append(kinds.STATE_WRITTEN, orjson.dumps(payload), scope, key)
-        scope.writes[name] = DELETED if data is None else orjson.loads(data)

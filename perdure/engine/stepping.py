@@ -394,7 +394,7 @@ async def _failed(made: StepCall, error: BaseException) -> tuple[Any] | None:
         await _retry(made, error, wait_s, free=True)
         return None
     tried = made.attempt - made.free_waits
-    retryable = isinstance(error, policy.retry_on) or isinstance(error, TimedOut)
+    retryable = isinstance(error, (*policy.retry_on, TimedOut))
     if wait_s is None and retryable and tried < policy.attempts:
         delay_s = policy.backoff.delay_s(tried, execution.services.random.uniform())
         if _in_time(made, delay_s):

@@ -218,6 +218,7 @@ async def test_what_was_acknowledged_survives_a_kill(store_path: Path, durabilit
     store = await opened(store_path)
     await start(store, "a")
     for moment in (1, 7, 40, 173):
+        seq, digest = "0", ""
         with process(ACKNOWLEDGE, store_path, where, durability=durability) as child:
             for _ in range(moment):
                 seq, digest = line(child).split()

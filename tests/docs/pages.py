@@ -96,12 +96,12 @@ def anchor(heading: str) -> str:
 
 def table_rows(path: Path, first_column: str) -> Iterator[list[str]]:
     """The rows of the table whose head begins with `first_column`, without backticks."""
-    inside = False
+    inside: bool | None = None
     for line in path.read_text().splitlines():
         cells = [cell.strip().replace("`", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         if not cells:
-            inside = False
-        elif cells[0] == first_column:
-            inside = True
+            inside = None
+        elif inside is None:
+            inside = cells[0] == first_column
         elif inside and not set(cells[0]) <= set("-: "):
             yield cells

@@ -33,11 +33,17 @@ async def outcome_of(workflow: Any, *args: Any, **options: Any) -> Any:
         return await (await runtime.start(workflow, *args)).result()
 
 
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    """A pipe with a name, into which a step writes process ids."""
+    path = tmp_path / "pids"
+    os.mkfifo(path)
+    return path
+
+
 async def until_told(path: Path) -> list[int]:
-    """The process ids that a step wrote down."""
-    while not path.exists():
-        await asyncio.sleep(0.005)
-    return [int(pid) for pid in path.read_text().split()]
+    """The process ids that a step wrote."""
+    return [int(pid) for pid in (await asyncio.to_thread(path.read_text)).split()]
 
 
 def is_gone(pid: int, *, within_s: float = 20.0) -> bool:
@@ -212,9 +218,8 @@ async def test_an_interrupt_in_the_child_does_not_reach_the_parent() -> None:
 # --- the end of a process ---------------------------------------------------------------------------------------------
 
 
-async def test_a_timeout_kills_the_process_and_its_children(tmp_path: Path) -> None:
+async def test_a_timeout_kills_the_process_and_its_children(told: Path) -> None:
     clock = VirtualClock(patience="10ms")
-    told = tmp_path / "pids"
     async with Runtime("memory://", clock=clock) as runtime:
         handle = await runtime.start(steps.call_catching, "hangs", [str(told)])
         child, grandchild = await until_told(told)
@@ -225,8 +230,7 @@ async def test_a_timeout_kills_the_process_and_its_children(tmp_path: Path) -> N
         assert is_reaped(child)
 
 
-async def test_a_cancel_kills_the_process_and_its_children(tmp_path: Path) -> None:
-    told = tmp_path / "pids"
+async def test_a_cancel_kills_the_process_and_its_children(told: Path) -> None:
     async with Runtime("memory://") as runtime:
         handle = await runtime.start(steps.call, "hangs", [str(told)])
         child, grandchild = await until_told(told)
@@ -235,10 +239,10 @@ async def test_a_cancel_kills_the_process_and_its_children(tmp_path: Path) -> No
         assert is_reaped(child)
 
 
-async def test_an_answer_ends_what_the_step_left_behind(tmp_path: Path) -> None:
-    told = tmp_path / "pids"
-    assert await outcome_of(steps.call, "leaves_things_behind", [str(told)]) == "answered"
-    child, grandchild = await until_told(told)
+async def test_an_answer_ends_what_the_step_left_behind(told: Path) -> None:
+    ids, answer = await asyncio.gather(until_told(told), outcome_of(steps.call, "leaves_things_behind", [str(told)]))
+    assert answer == "answered"
+    child, grandchild = ids
     await until_gone(child, grandchild)
     assert is_reaped(child)
 
@@ -259,8 +263,7 @@ def start_script(started: list[subprocess.Popen[bytes]], path: Path, *arguments:
     return process
 
 
-async def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path, script: list[Any]) -> None:
-    told = tmp_path / "pids"
+async def test_the_process_ends_when_its_parent_is_killed(told: Path, script: list[Any]) -> None:
     parent = start_script(script, Path(steps.__file__), "hangs", str(told))
     child, grandchild = await until_told(told)
     parent.kill()

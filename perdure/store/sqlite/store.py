@@ -102,12 +102,7 @@ class SQLiteStore:
         """See `Store.open`."""
         if self._unusable is None:
             return
-        if os.path.realpath(self.path) in _inherited:
-            raise ForkedProcessError(
-                f"{self.path} was open when this process was forked",
-                hint="start the process anew (spawn) instead of forking it",
-                path=self.path,
-            )
+        _check_not_inherited(self.path)
         try:
             await asyncio.to_thread(self._prepare)
         except apsw.NotADBError as error:
@@ -342,6 +337,15 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _check_not_inherited(path: str) -> None:
+    if os.path.realpath(path) in _inherited:
+        raise ForkedProcessError(
+            f"{path} was open when this process was forked",
+            hint="start the process anew (spawn) instead of forking it",
+            path=path,
+        )
 
 
 def make_directories(directory: str) -> None:

@@ -11,7 +11,8 @@ import orjson
 
 from perdure.core.errors import CrashMatrixError
 from perdure.core.values import codec_for
-from perdure.engine.runtime import Question, Runtime
+from perdure.engine.runtime import Runtime
+from perdure.engine.watching import Question
 from perdure.testing.crash.witness import Line, Witness
 
 DOUBT: Final = "doubt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -380,10 +381,7 @@ async def test_give_up_after_counts_from_the_first_attempt_also_over_restarts(ki
     assert ledger.lines == ["0", "3000", "6000", "9000"]
 
 
-async def test_attempts_over_a_restart_on_sqlite(tmp_path: object) -> None:
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "runs.db"
+async def test_attempts_of_effects_hold_over_restarts_on_sqlite(store_path: Path) -> None:
     ledger = Ledger()
 
     @step(kind="idempotent", retries=2, backoff=Backoff(initial_s=0.0))
@@ -397,11 +395,11 @@ async def test_attempts_over_a_restart_on_sqlite(tmp_path: object) -> None:
     async def main(run: Run) -> None:
         await run.step(send)
 
-    first = await opened(on_disk(path), main)
+    first = await opened(on_disk(store_path), main)
     await first.start(main, id="r1")
     await ledger.reaches("send", 2)
     await die(first)
-    async with running(on_disk(path), main) as second:
+    async with running(on_disk(store_path), main) as second:
         with pytest.raises(RunFailed):
             await second.run("r1").result()
     assert ledger.count("send") == 3

@@ -144,9 +144,14 @@ async def test_a_plain_append_writes_two_pages(store_path: Path) -> None:
         head = await start(store, "a", new=NewRun(WORKFLOW, "1", 1))
         claimed = await claim_one(store, await store.lease("w1", [WORKFLOW]), "a")
         pages: list[int] = []
+
+        def note(_connection: apsw.Connection, _database: str, log_pages: int) -> int:
+            pages.append(log_pages)
+            return 0
+
         session = store._commits._session
         assert session is not None
-        session.connection.set_wal_hook(lambda _connection, _name, count: pages.append(count) or 0)
+        session.connection.set_wal_hook(note)
         for _ in range(100):
             head = await written(store, execution(claimed, head, draft(payload=PAYLOAD), draft(payload=PAYLOAD)))
         written_pages = [after - before for before, after in pairwise(pages)]

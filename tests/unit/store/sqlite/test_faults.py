@@ -18,7 +18,7 @@ from perdure.testing.store_contract.base import command, commit, draft, raises, 
 
 from .faulty import Faulty, io_error
 
-WRITE_FAULTS = {
+WRITE_FAULTS: dict[str, tuple[str, apsw.Error | OSError]] = {
     "disk full": ("write", apsw.FullError("injected")),
     "io error": ("write", io_error(apsw.SQLITE_IOERR_WRITE)),
     "sync fails": ("sync", io_error(apsw.SQLITE_IOERR_FSYNC)),

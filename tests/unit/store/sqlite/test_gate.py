@@ -155,7 +155,12 @@ def test_in_place_commits_stand_behind_a_thread_that_waits(gate: Gate) -> None:
     """Else a busy event loop could keep the heartbeat from ever writing."""
     assert gate.try_take()
     had = threading.Event()
-    thread = threading.Thread(target=lambda: (gate.take(10), had.set(), gate.give_back()))
+
+    def heartbeat() -> None:
+        with gate.turn(10):
+            had.set()
+
+    thread = threading.Thread(target=heartbeat)
     thread.start()
     until(lambda: gate._asking, "the thread asks")
     gate.give_back()

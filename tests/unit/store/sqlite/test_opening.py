@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import apsw
@@ -217,7 +219,7 @@ async def test_a_store_is_not_used_across_fork(tmp_path: Path) -> None:
     if child == 0:
         code = 1
         try:
-            code = await _use_after_fork(store, lease)
+            code = asyncio.run(_use_after_fork(store, lease))
             os.write(forked[1], b"x")
             os.read(stop[0], 1)
         finally:
@@ -237,7 +239,7 @@ async def test_a_store_is_not_used_across_fork(tmp_path: Path) -> None:
 
 
 async def _use_after_fork(store: SQLiteStore, lease: Lease) -> int:
-    uses = [
+    uses: list[Callable[[], Awaitable[object]]] = [
         lambda: commit(store, creation("child")),
         lambda: store.read("a"),
         lambda: store.claim_run(lease, "a"),

@@ -1,0 +1,217 @@
+"""Bringing commands to runs: answers, signals, cancel, pause, resume, retry, and the resolution of doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from perdure.core.errors import (
+    InputError,
+    NotFoundError,
+    StateError,
+    WaitNotFoundError,
+)
+from perdure.core.ids import check_key, check_name, check_run_id
+from perdure.core.values import codec_for
+from perdure.engine.commands import command
+from perdure.engine.execution import Execution
+from perdure.engine.face import Face
+from perdure.engine.handle import RunHandle
+from perdure.engine.loading import load_state
+from perdure.engine.recovery import recover
+from perdure.journal import decide
+from perdure.journal.state import RunState
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Profile = str | Mapping[str, Any]
+
+
+class Commanding(Face):
+    """The face that commands runs."""
+
+    _owned: dict[str, Execution]
+
+    def run(self, run_id: str) -> RunHandle[Any]:
+        """A handle on a run by its id; whether it exists shows at the first use."""
+        return RunHandle(self, check_run_id(run_id))
+
+    async def answer(
+        self,
+        run_id: str,
+        value: Any,
+        *,
+        wait_id: str | None = None,
+        actor: str = "person",
+        command_id: str | None = None,
+    ) -> None:
+        """Answer a question.
+
+        Args:
+            value: one of the choices, a list of them, a bool, or text.
+            wait_id: the question; may be omitted when the run asks one.
+            actor: who answers.
+            command_id: the same id again is recognised as a resend.
+
+        Raises:
+            WaitNotFoundError, WaitClosedError, AnswerRefusedError, RunEndedError: nothing was written.
+        """
+        tree = codec_for(Any).tree(value)
+        await self._command(run_id, lambda state: decide.answer(state, wait_id, tree, command_id), actor)
+
+    async def signal(
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        run_id: str | None = None,
+        match: str | None = None,
+        sender_id: str | None = None,
+        command_id: str | None = None,
+        actor: str = "person",
+    ) -> str:
+        """Send a signal to a run; it is kept until the run reads it.
+
+        Args:
+            name: of the signal.
+            payload: JSON data.
+            run_id: the run; without it, the one run that waits for this name and key.
+            match: the key that a waiting run may ask for.
+            sender_id: the same id again is recognised as a resend.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            WaitNotFoundError: no run was named, and none, or more than one, waits for this.
+            RunEndedError, SignalBacklogError: nothing was written.
+        """
+        check_name(name, field="signal")
+        if match is not None:
+            check_key(match, field="match")
+        if run_id is None:
+            run_id = await self._waiting_for(name, match)
+        tree = codec_for(Any).tree(payload)
+        await self._command(run_id, lambda state: decide.signal(state, name, match, tree, sender_id, command_id), actor)
+        return run_id
+
+    async def _waiting_for(self, name: str, match: str | None) -> str:
+        found = await self.store.open_waits(kind="signal", name=name, key=match, limit=2)
+        if match is None:
+            found = [place for place in found if place.wait.key is None] or found
+        runs = {place.run_id for place in found}
+        if len(runs) != 1:
+            problem = "no run waits" if not runs else "more than one run waits"
+            raise WaitNotFoundError(
+                f"{problem} for signal {name!r}" + (f" with key {match!r}" if match else ""),
+                hint="name the run",
+                signal=name,
+                match=match,
+            )
+        return runs.pop()
+
+    async def cancel(
+        self, run_id: str, *, reason: str = "", command_id: str | None = None, actor: str = "person"
+    ) -> None:
+        """Ask a run, and with it its children, to end. A run that nobody executes is ended here.
+
+        Raises:
+            RunEndedError: it has ended otherwise.
+        """
+        state = await self._command(run_id, lambda state: decide.cancel(state, reason, command_id), actor)
+        if state.status == "cancelled" or run_id in self.worker.executions or run_id in self._owned:
+            return
+        await self._cancel_here(run_id)
+
+    async def _cancel_here(self, run_id: str) -> None:
+        """End a cancelled run that nobody executes; a live owner hears of it by itself."""
+        assert self._services.lease is not None
+        claimed = await self.store.claim_run(self._services.lease, run_id)
+        if claimed is None:
+            return
+        if await recover(self._services, claimed) is not None:
+            await self.store.release(self._services.lease, [run_id])
+
+    async def _cancel_child(self, run_id: str, *, reason: str, command_id: str) -> None:
+        try:
+            await self.cancel(run_id, reason=reason, command_id=command_id, actor=self._services.actor)
+        except (StateError, NotFoundError):
+            return  # it has ended, or its start was never committed
+
+    async def pause(self, run_id: str, *, command_id: str | None = None, actor: str = "person") -> None:
+        """Pause a run: steps in flight end, nothing new begins.
+
+        Raises:
+            RunEndedError: it has ended.
+        """
+        await self._command(run_id, lambda state: decide.pause(state, "paused", command_id), actor)
+
+    async def unpause(
+        self, run_id: str, *, accept_definition: bool = False, command_id: str | None = None, actor: str = "person"
+    ) -> None:
+        """Undo a pause, or let a parked run go on.
+
+        Args:
+            accept_definition: for a run parked as `definition_changed`: go on with the definition that is loaded here.
+
+        Raises:
+            StateError: it is not paused.
+            UnknownWorkflowError: the definition to accept is not loaded.
+        """
+        accepted: str | None = None
+        if accept_definition:
+            row = await self.run(run_id).row()
+            accepted = self.registry.get(row.workflow).fingerprint
+        await self._command(run_id, lambda state: decide.resume(state, command_id, accepted=accepted), actor)
+
+    async def retry(
+        self, run_id: str, *, reason: str = "", command_id: str | None = None, actor: str = "person"
+    ) -> None:
+        """Open a failed or cancelled run again; it forgets exactly the failure that ended it.
+
+        Raises:
+            NotReopenableError: it has not failed, or its parent took the outcome.
+        """
+        row = await self.run(run_id).row()
+        took = False
+        if row.parent_id is not None:
+            loaded = await load_state(self.store, row.parent_id)
+            if loaded is not None:
+                child = loaded[0].children.get(run_id)
+                took = child is not None and child.settled is not None
+        await self._command(run_id, lambda state: decide.reopen(state, reason, command_id, parent_took=took), actor)
+
+    async def resolve(
+        self,
+        run_id: str,
+        resolution: str,
+        *,
+        step: str | None = None,
+        value: Any = None,
+        command_id: str | None = None,
+        actor: str = "person",
+    ) -> None:
+        """Say what became of a step in doubt.
+
+        Args:
+            resolution: `done` (it happened, and returned `value`), `not_done` (try again), or `fail`.
+            step: its key; may be omitted when one step is in doubt.
+            value: what it returned; validated against the step's return type.
+
+        Raises:
+            NotInDoubtError, StepNotFoundError: nothing was written.
+            InputTypeError: the value does not fit the step's return type.
+        """
+        if resolution not in ("done", "not_done", "fail"):
+            raise InputError(f"resolution {resolution!r} is none of done, not_done, fail", run_id=run_id)
+        execution = self.worker.executions.get(run_id)
+        if resolution == "done" and execution is not None:
+            doubts = [made for made in execution.doubts.values() if step in (None, made.key)]
+            if len(doubts) == 1:
+                doubts[0].step.output.check_input(value)
+        tree = codec_for(Any).tree(value)
+        await self._command(run_id, lambda state: decide.resolve(state, step, resolution, tree, command_id), actor)
+
+    async def _command(self, run_id: str, decided: Callable[[RunState], list[decide.Decision]], actor: str) -> RunState:
+        self.worker  # noqa: B018  refuses a runtime that is not open
+        return await command(self._services, run_id, decided, actor)

@@ -1,0 +1,115 @@
+"""What a run keeps for its author: its key-value state, the outputs of its nodes, and artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from perdure.core import kinds
+from perdure.core.errors import ValueRefusedError
+from perdure.core.ids import check_key
+from perdure.core.values import codec_for
+from perdure.engine import drift
+from perdure.engine.large import by_reference
+from perdure.journal.state import DELETED
+
+if TYPE_CHECKING:
+    from perdure.engine.execution import Execution
+    from perdure.engine.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Immutable bytes, named by their SHA-256.
+
+    Attributes:
+        sha256: in hex.
+        size: in bytes.
+        media_type: what they are.
+        name: what the author calls them.
+    """
+
+    sha256: str
+    size: int
+    media_type: str
+    name: str | None = None
+
+
+class Outputs(Mapping[str, Any]):
+    """Outputs of nodes that have completed, decoded afresh."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._execution.results:
+            raise KeyError(name)
+        return self._execution.output_of(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._execution.results))
+
+    def __len__(self) -> int:
+        return len(self._execution.results)
+
+
+class State(MutableMapping[str, Any]):
+    """The key-value context of a run. Writes are journaled as deltas; what is read is a copy."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __getitem__(self, name: str) -> Any:
+        tree = self._run._scope().lookup(name)
+        if tree is DELETED:
+            raise KeyError(name)
+        return codec_for(Any).load_json(tree)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        run = self._run
+        self._check(name)
+        self._write(name, run._dump(value, f"state key {name!r}"))
+
+    def __delitem__(self, name: str) -> None:
+        self._check(name)
+        if self._run._scope().lookup(name) is DELETED:
+            raise KeyError(name)
+        self._write(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run._scope().names())
+
+    def __len__(self) -> int:
+        return len(self._run._scope().names())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._run._scope().lookup(name) is not DELETED
+
+    def _check(self, name: str) -> None:
+        check_key(name, field="state key")
+        if len(name) > 180:
+            raise ValueRefusedError("a state key has at most 180 characters")
+        self._run._execution.check()
+
+    def _write(self, name: str, data: bytes | None) -> None:
+        run = self._run
+        execution = run._execution
+        scope = run._scope()
+        run._refuse_open(scope, f"state {name}")
+        key = scope.key_for(f"state.{name}", None)
+        record = scope.recall(key)
+        told = b"" if data is None else data
+        if record is not None:
+            drift.check_written(execution, scope, key, record, "state", told or b"null")
+        else:
+            payload: dict[str, Any] = {"fingerprint": sha256(told or b"null").hexdigest(), "name": name}
+            if data is None:
+                payload["deleted"] = True
+            else:
+                payload["value"] = orjson.Fragment(by_reference(data, execution.log.keep))
+            run._append(kinds.STATE_WRITTEN, orjson.dumps(payload), scope, key)
+        scope.writes[name] = DELETED if data is None else orjson.loads(data)

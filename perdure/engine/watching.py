@@ -1,0 +1,156 @@
+"""Finding and watching runs: lists, open questions, the feed of all events, counts, and callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from perdure.core import kinds
+from perdure.engine.face import Face
+from perdure.engine.handle import PAGE
+from perdure.engine.loading import load_state
+from perdure.journal.state import RunState
+from perdure.store.port import Append, FeedEntry, RunFilter, RunRow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Profile = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An open question of a run.
+
+    Attributes:
+        run_id, wait_id: where it is asked; an answer names both.
+        text, kind, choices: what is asked; kind `doubt` asks what became of a step.
+        deadline_ms: when it times out, if ever.
+        has_default, default: what it takes then.
+        step: the key of the step in doubt.
+    """
+
+    run_id: str
+    wait_id: str
+    workflow: str
+    text: str
+    kind: str
+    choices: tuple[str, ...]
+    deadline_ms: int | None
+    has_default: bool
+    default: Any
+    step: str | None
+
+
+class Watching(Face):
+    """The face that finds and watches runs."""
+
+    _ended_callbacks: list[Callable[[str, str], None]]
+    _waiting_callbacks: list[Callable[[str], None]]
+
+    async def runs(self, where: RunFilter | None = None) -> list[RunRow]:
+        """Runs, newest first."""
+        return await self.store.list_runs(where or RunFilter())
+
+    async def questions(self, run_id: str | None = None) -> list[Question]:
+        """Open questions, oldest first; of one run or of all."""
+        found: list[Question] = []
+        states: dict[str, RunState] = {}
+        for place in await self.store.open_waits(kind="question", run_id=run_id):
+            if place.run_id not in states:
+                loaded = await load_state(self.store, place.run_id)
+                if loaded is None:
+                    continue
+                states[place.run_id] = loaded[0]
+            wait = states[place.run_id].waits.get(place.wait.wait_id)
+            if wait is None or wait.closed is not None:
+                continue
+            question = wait.data["question"]
+            found.append(
+                Question(
+                    place.run_id,
+                    wait.wait_id,
+                    place.workflow,
+                    question["text"],
+                    question["kind"],
+                    tuple(question.get("choices") or ()),
+                    wait.deadline_ms,
+                    bool(wait.data.get("has_default")),
+                    wait.data.get("default"),
+                    wait.data.get("subject"),
+                )
+            )
+        return found
+
+    async def events(self, *, after: int = 0) -> AsyncIterator[FeedEntry]:
+        """Events of all runs in commit order: replay, then live, no gap and no repeat.
+
+        Args:
+            after: the position of the last entry seen; 0 for all.
+        """
+        position = after
+        with self.hub.watch(None) as grown:
+            while True:
+                grown.clear()
+                entries = await self.store.read_feed(after=position, limit=PAGE)
+                for entry in entries:
+                    position = entry.position
+                    yield entry
+                if not entries:
+                    await grown.wait()
+
+    async def stats(self) -> dict[str, Any]:
+        """Counts for operators: runs by status, what is executed here, commits and appends of this process."""
+        return {
+            "worker": self.worker_id,
+            "store": self.store.url,
+            "durability": self.store.durability,
+            "runs": await self.store.count_runs(),
+            "executing": len(self.worker.executions),
+            "recovered": self.worker.recovered,
+            "commits": self._writer.commits,
+            "appends": self._writer.appends,
+            "workers": [
+                {
+                    "worker": row.worker_id,
+                    "pid": row.pid,
+                    "host": row.host,
+                    "alive": row.alive,
+                    "draining": row.draining,
+                }
+                for row in await self.store.workers()
+            ],
+        }
+
+    def on_ended(self, callback: Callable[[str, str], None]) -> None:
+        """Call back with run id and status when a run has ended in this process."""
+        self._ended_callbacks.append(callback)
+
+    def on_waiting(self, callback: Callable[[str], None]) -> None:
+        """Call back with the run id when a run of this process waits."""
+        self._waiting_callbacks.append(callback)
+
+    def _committed(self, appends: list[Append]) -> None:
+        """After each commit: tell who watches."""
+        hub = self.hub
+        if not (hub.watched or self._ended_callbacks or self._waiting_callbacks):
+            return
+        hub.grown([append.run_id for append in appends])
+        for append in appends:
+            for draft in append.drafts:
+                change = draft.change
+                if change is None:
+                    continue
+                if change.wake is not None:
+                    hub.touched(change.wake)
+                    hub.touched(append.run_id)
+                    self._services.due()
+                if draft.kind == kinds.RUN_PAUSED:
+                    hub.settled(append.run_id)
+                elif draft.kind in kinds.TERMINAL_KINDS:
+                    hub.settled(append.run_id)
+                    for ended in self._ended_callbacks:
+                        ended(append.run_id, draft.kind.partition(".")[2])
+                elif draft.kind == kinds.RUN_SUSPENDED:
+                    for waiting in self._waiting_callbacks:
+                        waiting(append.run_id)

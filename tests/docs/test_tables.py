@@ -1,0 +1,122 @@
+"""The tables of the documentation say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from perdure.core import kinds, policies
+from perdure.core.errors import PerdureError
+from perdure.workflow import loading
+from perdure.workflow.effects import effect_kinds
+from perdure.workflow.steps import step
+from tests.docs.error_table import PAGE, error_classes, rendered, written
+from tests.docs.pages import ROOT, table_rows
+
+DOCS = ROOT / "docs"
+
+
+def first_words(path: Path, first_column: str) -> list[str]:
+    return [word.strip() for row in table_rows(path, first_column) for word in row[0].split(",")]
+
+
+def strings_given_to(folder: Path, functions: set[str], keyword: str | None = None) -> set[str]:
+    """The constant strings that functions of these names are given: as their first argument, or as `keyword=`."""
+    found: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in functions:
+                given = [word.value for word in node.keywords if word.arg == keyword] if keyword else node.args[:1]
+                found |= {one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    return found
+
+
+def test_the_error_table_is_that_of_the_classes() -> None:
+    assert written() == rendered(), "write it anew: python -m tests.docs.error_table"
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    codes = [cls.code for cls in error_classes()]
+    assert sorted(set(codes)) == sorted(codes)
+    assert {cls.code for cls in subclasses(PerdureError)} <= set(codes)
+
+
+def subclasses(cls: type[PerdureError]) -> Iterator[type[PerdureError]]:
+    for one in cls.__subclasses__():
+        if one.__module__.startswith("perdure."):
+            yield one
+            yield from subclasses(one)
+
+
+def test_problems_of_definitions_are_all_listed() -> None:
+    variadic = {"signature_var_positional", "signature_var_keyword"}
+    used = strings_given_to(ROOT / "perdure", {"Problem"}) | variadic
+    listed = first_words(PAGE, "problem")
+    assert sorted(listed) == sorted(used)
+
+
+def test_codes_of_failed_runs_are_listed() -> None:
+    failing = strings_given_to(ROOT / "perdure" / "workflow", {"Fail"}, "code")
+    failing |= strings_given_to(ROOT / "perdure" / "workflow" / "topology.py", {"_error"})
+    in_the_table = set(first_words(PAGE, "code")) - {cls.code for cls in error_classes()}
+    assert failing <= in_the_table
+    assert in_the_table - failing - {"no_next", "unknown_node", "node_failed"} == {"exception", "failed", "in_doubt"}
+
+
+def test_reasons_of_files_that_cannot_be_loaded_are_listed() -> None:
+    source = inspect.getsource(loading)
+    text = PAGE.read_text().partition("## Files that cannot be loaded")[2]
+    for reason in strings_given_to(ROOT / "perdure" / "workflow", {"_error"}) - {"node_failed", "no_next"}:
+        if f'"{reason}"' in source:
+            assert f"`{reason}`" in text, reason
+
+
+def test_the_step_kinds_are_those_of_the_code() -> None:
+    assert first_words(DOCS / "steps.md", "kind") == list(policies.KINDS)
+    readme = first_words(ROOT / "README.md", "kind")
+    assert readme == list(policies.KINDS)
+
+
+def test_the_options_of_a_step_are_those_of_the_code() -> None:
+    takes = [name for name in inspect.signature(step).parameters if name != "fn"]
+    assert sorted(first_words(DOCS / "steps.md", "option")) == sorted(takes)
+    in_doubt = [word.split(" ")[0] for word in first_words(DOCS / "steps.md", "in_doubt")]
+    assert sorted(in_doubt) == sorted(typing.get_args(policies.InDoubt))
+
+
+def test_the_effect_kinds_are_those_of_the_code() -> None:
+    own = [name for name in effect_kinds() if "." not in name]
+    assert set(first_words(DOCS / "flows-and-plans.md", "kind")) <= set(own)
+    assert {"ask", "wait_for", "sleep", "sleep_until", "step", "spawn", "emit", "put"} <= set(
+        first_words(DOCS / "flows-and-plans.md", "kind")
+    )
+
+
+def test_the_kernel_events_are_those_of_the_code() -> None:
+    listed = {
+        f"{noun}.{verb.strip()}"
+        for noun, verbs in table_rows(DOCS / "architecture.md", "noun")
+        for verb in verbs.split(",")
+    }
+    later = {kinds.PAYLOAD_ERASED, kinds.BOOKMARK_SET, kinds.HEAD_SIGNED}
+    assert listed == set(kinds.KINDS) - later
+
+
+def test_the_rooms_are_those_of_the_package() -> None:
+    folders = {path.parent.name for path in (ROOT / "perdure").glob("*/__init__.py")}
+    assert {Path(room).name for room in first_words(DOCS / "architecture.md", "room")} == folders
+
+
+def test_every_reason_to_park_is_listed() -> None:
+    reasons = {"paused"}
+    for path in (ROOT / "perdure" / "engine").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                if name in ("park", "_park", "_pause"):
+                    texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
+                    reasons |= {text for text in texts if isinstance(text, str)}
+    assert sorted(first_words(DOCS / "concepts.md", "reason")) == sorted(reasons)
