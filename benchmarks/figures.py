@@ -140,6 +140,7 @@ RECOVERY = Figure(
         Entry("abstractruntime", {"runs": 1000}, rounds=3),
     ),
 )
+PENDING = Figure("pending", "taking_up", (Entry("perdure", {"runs": 1000}),))
 START = Figure(
     "start",
     "start",
@@ -197,6 +198,7 @@ FIGURES: dict[str, Figure] = {
         GROWTH,
         GROWTH_CARRYING,
         RECOVERY,
+        PENDING,
         START,
         IMPORT,
         LOAD,

@@ -168,6 +168,13 @@ def recovery(bench: Bench, figure: Figure, entry: Entry) -> dict[str, Any]:
     return {"seconds": outcome["seconds"], "ms_per_run": 1e3 * outcome["seconds"] / outcome["count"]}
 
 
+def taking_up(bench: Bench, figure: Figure, entry: Entry) -> dict[str, Any]:
+    with bench.directory(figure, entry) as directory:
+        operate(figure, entry, "prepare_pending", directory, entry.arguments)
+        outcome = operate(figure, entry, "recover", directory, entry.arguments)
+    return {"seconds": outcome["seconds"], "ms_per_run": 1e3 * outcome["seconds"] / outcome["count"]}
+
+
 def start(bench: Bench, figure: Figure, entry: Entry) -> dict[str, Any]:
     if "runs" not in entry.arguments:
         return throughput(bench, figure, entry)
@@ -217,6 +224,7 @@ PROCEDURES: dict[str, Callable[[Bench, Figure, Entry], dict[str, Any]]] = {
     "flatness": flatness,
     "growth": growth,
     "recovery": recovery,
+    "taking_up": taking_up,
     "start": start,
     "importing": importing,
     "loading": loading,

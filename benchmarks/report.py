@@ -146,6 +146,7 @@ GOALS: tuple[Goal, ...] = (
         carrying_costs("written_per_step"),
     ),
     Goal("recovery of 1000 runs killed in a step", "s", 0.3, False, "perdure", plain("recovery", "seconds")),
+    Goal("1000 pending runs, begun by nobody, to all done", "s", 0.3, False, "perdure", plain("pending", "seconds")),
     Goal("`start` until the first step begins, beyond one commit", "ms", 1, False, "perdure", beyond_one_commit),
     Goal("import", "ms", 120, False, "perdure", plain("import", "ms")),
     Goal("load of a finished 10,000-step run's state", "ms", 150, False, "perdure", plain("load", "ms")),

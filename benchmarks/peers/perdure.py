@@ -178,6 +178,10 @@ class Adapter:
             await hold.all_reached.wait()
             die()
 
+    async def prepare_pending(self, directory: Path, runs: int) -> None:
+        async with Runtime(f"sqlite:///{directory / 'perdure.db'}", execute=False) as runtime:
+            await asyncio.gather(*(runtime.start(held_up, number=n, id=f"run-{n}") for n in range(runs)))
+
     async def recover(self, directory: Path, runs: int) -> Outcome:
         began = time.perf_counter()
         async with opened(directory) as runtime:

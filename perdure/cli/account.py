@@ -176,7 +176,14 @@ class Account:
         step = self._places.get(place)
         if step is None:
             step = self._places[place] = StepAccount(
-                event.seq, self.generation, event.node or "", *place[1:], what, kind, name, status,
+                event.seq,
+                self.generation,
+                event.node or "",
+                *place[1:],
+                what,
+                kind,
+                name,
+                status,
                 started_ms=event.time_ms,
             )
             self.steps.append(step)

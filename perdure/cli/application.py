@@ -14,7 +14,7 @@ from perdure.cli import checking, commanding, executing, looking
 from perdure.cli.exits import INTERRUPTED, USAGE, code_of
 from perdure.cli.output import Output
 from perdure.core.errors import PerdureError
-from perdure.version import VERSION
+from perdure.core.version import VERSION
 
 Command = Callable[..., int]
 
@@ -47,10 +47,12 @@ class _Headed(TyperGroup):
         width = max(len(command.__name__) for commands in HEADINGS.values() for command in commands)
         for heading, commands in HEADINGS.items():
             with formatter.section(heading):
-                formatter.write_dl([
-                    (command.__name__.ljust(width), (command.__doc__ or "").partition("\n")[0].rstrip("."))
-                    for command in commands
-                ])
+                formatter.write_dl(
+                    [
+                        (command.__name__.ljust(width), (command.__doc__ or "").partition("\n")[0].rstrip("."))
+                        for command in commands
+                    ]
+                )
 
 
 def application() -> typer.Typer:
@@ -112,12 +114,14 @@ def _wrong_use(output: Output, error: Exception) -> int:
         raise error
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "perdure"
-    output.failed({
-        "code": "usage",
-        "category": "input",
-        "retryable": False,
-        "message": error.format_message(),  # type: ignore[attr-defined]
-        "hint": f"see '{path} --help'",
-        "ids": {},
-    })
+    output.failed(
+        {
+            "code": "usage",
+            "category": "input",
+            "retryable": False,
+            "message": error.format_message(),  # type: ignore[attr-defined]
+            "hint": f"see '{path} --help'",
+            "ids": {},
+        }
+    )
     return USAGE

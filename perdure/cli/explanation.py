@@ -120,9 +120,7 @@ def _in_progress(seen: Circumstances) -> list[Point]:
             fate = "is in doubt then" if step.kind == "once" else "is repeated under the same idempotency key"
             points.append(Point(f"{step.name} ({step.kind}) was cut off in attempt {step.attempts}; it {fate}"))
         elif step.status == RETRYING and step.due_ms is not None:
-            points.append(
-                Point(f"{step.name} is tried again {until(step.due_ms, seen.now_ms)}", [step.detail])
-            )
+            points.append(Point(f"{step.name} is tried again {until(step.due_ms, seen.now_ms)}", [step.detail]))
     return points
 
 
@@ -184,8 +182,14 @@ def _doubt(seen: Circumstances, wait: Wait) -> Point:
     key: str = wait.data["subject"]
     doubts = seen.state.in_doubt()
     step = key if sum(1 for _, other, _ in doubts if other == key) <= 1 else f"{wait.scope}/{key}"
-    cause = next((record.doubt.data["cause"] for scope, other, record in doubts
-                  if record.doubt is not None and (scope, other) == (wait.scope, key)), "its answer was lost")
+    cause = next(
+        (
+            record.doubt.data["cause"]
+            for scope, other, record in doubts
+            if record.doubt is not None and (scope, other) == (wait.scope, key)
+        ),
+        "its answer was lost",
+    )
     place, run_id = seen.place, seen.row.run_id
     return Point(
         f"somebody to say whether step {key} happened",
@@ -277,10 +281,16 @@ def _ended(seen: Circumstances) -> list[Point]:
         points.append(Point("it was cancelled" + (f": {reason}" if reason else "")))
     for doubt in data.get("in_doubt") or ():
         step = doubt["key"]
-        points.append(Point(f"step {step} is in doubt", [], [
-            place.command("resolve", run_id, step, "--done", "VALUE"),
-            place.command("resolve", run_id, step, "--not-done"),
-        ]))
+        points.append(
+            Point(
+                f"step {step} is in doubt",
+                [],
+                [
+                    place.command("resolve", run_id, step, "--done", "VALUE"),
+                    place.command("resolve", run_id, step, "--not-done"),
+                ],
+            )
+        )
     if data.get("unread_signals"):
         names = ", ".join(dict.fromkeys(signal["name"] for signal in data["unread_signals"]))
         points.append(Point(f"{len(data['unread_signals'])} signals were never read: {names}"))
@@ -299,10 +309,19 @@ def following(seen: Circumstances) -> list[Point]:
         return []
     if row.status in ("failed", "cancelled"):
         if row.parent_id is not None and row.parent_id:
-            return [Point(f"its parent {row.parent_id} takes this outcome", [], [seen.place.command("show", row.parent_id)])]
-        return [Point("it can be opened again; what is recorded is kept", [], [
-            seen.place.command("retry", row.run_id), seen.go_on()[0],
-        ])]
+            return [
+                Point(f"its parent {row.parent_id} takes this outcome", [], [seen.place.command("show", row.parent_id)])
+            ]
+        return [
+            Point(
+                "it can be opened again; what is recorded is kept",
+                [],
+                [
+                    seen.place.command("retry", row.run_id),
+                    seen.go_on()[0],
+                ],
+            )
+        ]
     if row.status == "paused":
         return _after_pause(seen)
     nodes = ", ".join(f"{node} (attempt {attempt})" for node, attempt in state.active.items())
@@ -336,8 +355,11 @@ def _after_pause(seen: Circumstances) -> list[Point]:
     if state.reason == "definition_changed":
         points = [
             Point("put the old definition back", [], [resume]),
-            Point("or accept the new one", ["steps that it no longer asks for will park the run again"],
-                  [place.command("resume", row.run_id, "--accept-definition")]),
+            Point(
+                "or accept the new one",
+                ["steps that it no longer asks for will park the run again"],
+                [place.command("resume", row.run_id, "--accept-definition")],
+            ),
         ]
     elif state.reason == "corrupt_record":
         points = [Point("restore the store from a backup", [], [place.command("verify", row.run_id)])]

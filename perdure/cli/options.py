@@ -16,9 +16,7 @@ StoreOption = Annotated[
         help="Where runs are kept, as sqlite:///path/to/file.db. [env: PERDURE_STORE; default: sqlite:///.perdure/runs.db]",
     ),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="JSON on standard output; errors as JSON on standard error.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output; errors as JSON on standard error.")]
 AsOption = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="Who you are; stands for good in the run's journal.")
 ]

@@ -137,9 +137,7 @@ def to_json(value: object, *, indent: bool = False) -> str:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(
-        file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else WIDE
-    )
+    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else WIDE)
 
 
 def _write(stream: TextIO, text: str) -> None:

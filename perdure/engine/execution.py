@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 Stop = Literal["cancel", "pause", "park", "drain", "evict", "lost", "failed"]
 Ending = Literal["ended", "suspended", "paused", "drained", "lost"]
 
+_RANK: Final[dict[Stop, int]] = {"evict": 0, "pause": 1, "park": 1, "failed": 1, "drain": 2, "cancel": 3, "lost": 4}
+"""Which reason to stop takes the place of an earlier one: a cancel does not wait for what a pause would let end."""
+
 BREATH: Final = 64
 """How many steps that did not await anything may follow one another before the event loop gets a turn."""
 MOST_BACKLOG: Final = 4096
@@ -359,13 +362,17 @@ class Execution:
 
     def stop(self, reason: Stop) -> None:
         """End this turn. What is in flight ends as its kind and the reason allow."""
-        if self.stopping is not None and not (reason == "lost" or self.stopping == "evict"):
+        earlier = self.stopping
+        if earlier is not None and _RANK[reason] <= _RANK[earlier]:
             return
         self.stopping = reason
         for task in list(self.tasks):
             shielded = self.in_step.get(task)
             patient = reason == "pause" or (reason == "drain" and shielded is not None)
-            if shielded is None or (not patient and not (shielded and reason in ("cancel", "failed"))):
+            if shielded is None:
+                if earlier in (None, "evict"):  # otherwise it was told before, and may be cleaning up
+                    task.cancel()
+            elif not patient and not (shielded and reason in ("cancel", "failed", "park")):
                 task.cancel()
         if self.tasks:
             self._begin_grace(reason)

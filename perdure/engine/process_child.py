@@ -106,7 +106,7 @@ class _Channel:
         while True:
             ready = poll.poll(PARENT_CHECK_MS)
             message = self.receive() if ready else {}
-            if message == 5 or os.getppid() != self._parent_pid:
+            if message is None or os.getppid() != self._parent_pid:
                 _end_all()
             if message:
                 self._replies.put(message)

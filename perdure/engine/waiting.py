@@ -106,14 +106,20 @@ async def block(execution: Execution, scope: Scope, key: str, data: dict[str, An
     timer = None
     if waiter.deadline_ms is not None:
         timer = execution.services.clock.call_at(waiter.deadline_ms, lambda: _deadline(execution, waiter, data))
-    if waiter.child is not None:
-        execution.watch_child(waiter.child)
-    execution.blocked(waiter)
     try:
-        await execution.log.barrier()
-        return await future
+        if waiter.child is not None:
+            # A child that ends from now on makes this run due, whatever it appends; one that ended before it was
+            # claimed does not, so nothing may say that the run waits before this was looked at.
+            await execution.expect_child(waiter.child)
+            if future.done():
+                return future.result()
+        execution.blocked(waiter)
+        try:
+            await execution.log.barrier()
+            return await future
+        finally:
+            execution.unblocked(waiter)
     finally:
-        execution.unblocked(waiter)
         execution.waiters.pop(waiter.wait_id, None)
         if timer is not None:
             timer.cancel()

@@ -135,14 +135,14 @@ def check(run_id: str, events: Iterable[Event], head: Head | None = None) -> Hea
 
 
 def _problem(run_id: str, event: Event, parsed: dict[str, Any], seq: int, previous: bytes) -> str | None:
+    if parsed.keys() != _FIELDS or parsed["format"] != FORMAT:
+        return "has an unknown format"
     if parsed["seq"] != seq:
         return f"a record is missing or out of place (found seq {parsed['seq']})"
     if parsed["run"] != run_id:
         return f"belongs to run {parsed['run']}"
     if parsed["prev"] != previous.hex():
         return "does not follow the record before it"
-    if parsed["format"] != FORMAT or parsed.keys() != _FIELDS:
-        return "has an unknown format"
     if event.payload is not None and sha256(event.salt + event.payload).hexdigest() != parsed["digest"]:
         return "its payload was changed"
     return None

@@ -413,6 +413,7 @@ class MemoryStore:
             drained=worker is not None and worker.draining,
             prior_worker=prior,
             lease_lost_ms=left_ms,
+            prior_dead=prior is not None and (worker is None or not worker.alive),
         )
 
     # --- care ---------------------------------------------------------------------------------------------------------

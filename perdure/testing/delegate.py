@@ -34,6 +34,11 @@ class DelegatingStore:
         self.durability: Durability = inner.durability
         self.shared: bool = inner.shared
 
+    @property
+    def sync_s(self) -> float:
+        """See `Store.sync_s`."""
+        return self.inner.sync_s
+
     async def open(self) -> None:
         """See `Store.open`."""
         await self.inner.open()

@@ -155,6 +155,7 @@ def _claimed(row: RunRow, worker_id: str, seen: dict[str, Seen]) -> Claimed:
         drained=found is not None and found.row.draining,
         prior_worker=prior,
         lease_lost_ms=found.left_ms if found is not None else 0,
+        prior_dead=prior is not None and (found is None or found.dead),
     )
 
 

@@ -108,7 +108,7 @@ class People:
         if resolution is None:
             resolution = "done" if doubt.happened else "fail" if doubt.error is not None else "not_done"
         await runtime.resolve(run_id, resolution, step=question.wait_id, value=value)
-        witness.told("resolved", run=run_id, scope=wait.scope, key=wait.key, attempt=record.attempt)
+        witness.told("resolved", run=run_id, scope=wait.scope, key=wait.key, resolution=resolution)
 
     async def _asked(self, what: Question | Doubt) -> Any:
         if self.respond is None:

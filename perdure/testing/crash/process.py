@@ -35,6 +35,7 @@ from perdure.testing.crash.points import CrashingStore, CrashPoint
 from perdure.testing.crash.reference import load_definition, load_function
 from perdure.testing.crash.witness import Line, Witness, read_lines, watched
 from perdure.testing.randomness import SeededRandomness
+from perdure.workflow.loading import load_file, split_spec
 
 RUN_ID: Final = "crash-matrix"
 PATIENCE: Final = "10s"
@@ -139,7 +140,9 @@ class _Process:
         definition = load_definition(job.workflow)
         random = SeededRandomness(f"{job.seed}/{job.process}")
         _watch_steps(self.witness)
-        async with Runtime(self.store, workflows=[definition], clock=clock, random=random) as runtime:
+        beside = load_file(split_spec(job.workflow)[0]).definitions  # children, for example
+        workflows = [definition, *(one for one in beside if one.name != definition.name)]
+        async with Runtime(self.store, workflows=workflows, clock=clock, random=random) as runtime:
             graph = runtime.registry.get(definition.name)
             handle = await runtime.start_bound(graph, graph.load_input(job.input), id=RUN_ID)
             self.witness.told("started", run=RUN_ID)
@@ -160,7 +163,7 @@ class _Process:
                 if await self.people.help(runtime, self.witness, self._lines):
                     continue
                 if not await clock.advance_to_next() and not result.done():
-                    raise NotSettledError(f"run {handle.id} waits for something that nobody brings")
+                    raise NotSettledError(f"nothing moves any more: {await _standing(runtime)}")
         finally:
             result.cancel()
 
@@ -202,6 +205,15 @@ async def _outcome(handle: RunHandle[Any]) -> dict[str, Any]:
     except RunParkedError as parked:
         return {"status": "paused", "reason": parked.ids["reason"], "message": parked.message}
     return {"status": "completed", "output": (await handle.fold()).outcome()["output"]}
+
+
+async def _standing(runtime: Runtime) -> str:
+    """Where each run stands, in one line."""
+    waits = await runtime.store.open_waits()
+    return "; ".join(
+        " ".join([row.run_id, row.status, *(f"({w.wait.kind} {w.wait.name})" for w in waits if w.run_id == row.run_id)])
+        for row in await _all_runs(runtime)
+    )
 
 
 async def _all_runs(runtime: Runtime) -> list[RunRow]:

@@ -22,6 +22,7 @@ import orjson
 
 from perdure.core.errors import PerdureError
 from perdure.engine.current import StepInfo
+from perdure.engine.failures import is_refused_for_now
 from perdure.testing.crash.points import CrashPoint, Moment, die
 from perdure.workflow.steps import Step
 
@@ -126,6 +127,7 @@ class Call:
             **self._place,
             step=step.name,
             kind=step.policy.kind,
+            in_doubt=step.policy.in_doubt,
             epoch=self._info.epoch,
             idempotency_key=self._info.idempotency_key,
             input=hashlib.sha256(data).hexdigest(),
@@ -154,7 +156,10 @@ class Call:
     def raised(self, error: BaseException) -> None:
         """The function has raised."""
         lines = None if self.tracer is None else self.tracer.lines
-        self._witness.write("raised", **self._place, error=f"{type(error).__name__}: {error}", lines=lines)
+        refused = isinstance(error, self._step.policy.not_done) or is_refused_for_now(error)
+        self._witness.write(
+            "raised", **self._place, error=f"{type(error).__name__}: {error}", refused=refused, lines=lines
+        )
         self._witness.at("step", "after", self.name)
 
 

@@ -36,6 +36,7 @@ from tests.unit.engine.staging import (
     seen,
 )
 
+pytestmark = pytest.mark.time_limit(20)
 NO_DELAY = Backoff(initial_s=0.0)
 
 
