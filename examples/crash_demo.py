@@ -2,142 +2,240 @@
 
     make crash-demo
 
-The run is that of `examples/release_notes.py`, on this repository. It is executed
+The run is that of `examples/release_notes.py`, on the repository of the present folder. It is executed
 
-1. once undisturbed, to know what is right;
-2. by a first worker, which is killed (SIGKILL) while a `read` step waits for git;
-3. by a second worker, which is killed after the `once` step has replaced the file, before its answer is recorded;
-4. by a third worker, to the end.
+1. undisturbed, to know what is right;
+2. by a worker that is killed (SIGKILL) while a `read` step waits for git;
+3. by a worker that is killed after the `once` step has replaced the file, and before its answer is recorded;
+4. by a worker that brings it to its end.
 
-No luck and no sleeping is needed to hit those instants: the workers find a `git` of this demo's own, which does what the
-real one does, keeps a list of what it was asked, and stands still at one command, until the demo has killed the worker.
+It needs neither luck nor sleep to hit those instants. The workers find a `git` of this demo's own, which does what the
+real one does, lists what it was asked, and stands still at one command until the demo has killed the worker.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from perdure import Runtime
+from perdure import RunHandle, Runtime
 from perdure.core.events import Event
 
-HERE = Path(__file__).parent
-WORK = Path(".perdure", "crash-demo")
-NOTES = WORK / "RELEASE_NOTES.md"
+RELEASE_NOTES = Path(__file__).with_name("release_notes.py")
+FOLDER = Path(".perdure/crash-demo").absolute()
+NOTES = FOLDER / "RELEASE_NOTES.md"
 RUN = "notes"
-PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
 
 GIT = """#!/bin/sh
-# As git, but it keeps a list of what it was asked, and stands still at one command.
-printf '%s\\n' "$*" >> "{asked}"
-case "$*" in *"{still_at}"*)
-    : > "{reached}"       # a pipe: tells the demo, which waits for it
-    read -r _ < "{never}" # a pipe that nobody writes to
+printf '%s\\n' "$*" >> '{folder}/asked'
+case "$*" in *'{still_at}'*)
+    echo here > '{folder}/reached' # a pipe at which the demo listens
+    read -r _ < '{folder}/never'   # a pipe to which nobody writes
 esac
-exec "{git}" "$@"
+exec '{git}' "$@"
 """
 
 
-class Act:
-    """One worker's turn with the run: `perdure run`, in a process of its own.
+class Worker:
+    """A process that executes the run: `perdure run`, with its own git.
 
     Args:
-        name: of the act, for its files.
-        store: the store's file.
-        still_at: the git command at which it stands still, if any.
+        name: of its folder.
+        store: URL of the store.
+        still_at: the git command at which it stands still.
     """
 
-    def __init__(self, name: str, store: Path, still_at: str | None) -> None:
-        self.folder = (WORK / name).absolute()
+    def __init__(self, name: str, store: str, still_at: str = "no command at all") -> None:
+        self.folder = FOLDER / name
         self.folder.mkdir(parents=True)
-        self.asked = self.folder / "asked"
-        self.reached = self.folder / "reached"
-        os.mkfifo(self.reached)
-        os.mkfifo(self.folder / "never")
+        self.store = store
+        for pipe in ("reached", "never"):
+            os.mkfifo(self.folder / pipe)
         git = self.folder / "git"
-        git.write_text(
-            GIT.format(
-                asked=self.asked,
-                still_at=still_at or "no such command",
-                reached=self.reached,
-                never=self.folder / "never",
-                git=shutil.which("git"),
-            )
-        )
+        git.write_text(GIT.format(folder=self.folder, still_at=still_at, git=shutil.which("git")))
         git.chmod(0o755)
-        program = [*PERDURE, "run", str(HERE / "release_notes.py"), "--id", RUN, "--store", f"sqlite:///{store}"]
-        self.process = subprocess.Popen(
-            [*program, "--input", "repo=.", "--input", f"output={NOTES}"],
+        self.output = (self.folder / "output").open("wb")
+
+    async def start(self) -> None:
+        """Start the process, in a session of its own."""
+        perdure = [sys.executable, "-c", "from perdure.cli import main; main()"]
+        inputs = ["--input", "repo=.", "--input", f"output={NOTES.relative_to(top())}"]
+        self.process = await asyncio.create_subprocess_exec(
+            *[*perdure, "run", str(RELEASE_NOTES), "--id", RUN, "--store", self.store, *inputs],
             env=os.environ | {"PATH": f"{self.folder}:{os.environ['PATH']}"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=self.output,
             start_new_session=True,
         )
+        self.output.close()
 
-    async def stands_still(self) -> None:
-        """Wait until git stands still."""
-        await asyncio.to_thread(self.reached.read_bytes)
+    async def stand_still(self) -> None:
+        """Wait until its git stands still."""
+        reached = asyncio.Event()
+        pipe = os.open(self.folder / "reached", os.O_RDONLY | os.O_NONBLOCK)
+        asyncio.get_running_loop().add_reader(pipe, reached.set)
+        ended = asyncio.ensure_future(self.process.wait())
+        still = asyncio.ensure_future(reached.wait())
+        await asyncio.wait({ended, still}, return_when=asyncio.FIRST_COMPLETED)
+        asyncio.get_running_loop().remove_reader(pipe)
+        os.close(pipe)
+        if not reached.is_set():
+            raise SystemExit(f"the worker ended by itself:\n{(self.folder / 'output').read_text()}")
+        ended.cancel()
 
-    def kill(self) -> None:
-        """End it as a power cut would: no warning, no clean-up."""
+    async def kill(self) -> None:
+        """End it as a power cut would: without warning, and with all that it started."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        os.killpg(self.process.pid, signal.SIGKILL)  # the git that stands still
-        print(f"      killed the worker (process {self.process.pid}) with SIGKILL")
+        await self.process.wait()
+        os.killpg(self.process.pid, signal.SIGKILL)
+        print(f"   killed the worker, process {self.process.pid}, with SIGKILL")
 
-    def finish(self) -> None:
-        """Wait for its end, which should be a good one."""
-        output, _ = self.process.communicate()
-        if self.process.returncode != 0:
-            raise SystemExit(f"the worker ended with code {self.process.returncode}:\n{output.decode()}")
+    async def finish(self) -> None:
+        """Wait for its good end."""
+        if await self.process.wait() != 0:
+            raise SystemExit(f"the worker failed:\n{(self.folder / 'output').read_text()}")
 
     @property
-    def calls(self) -> Counter[str]:
-        """What it asked git."""
-        return Counter(self.asked.read_text().splitlines())
+    def asked(self) -> Counter[str]:
+        """What git was asked."""
+        return Counter((self.folder / "asked").read_text().splitlines())
 
 
-def outcome_of(events: list[Event]) -> Any:
-    """The output of the run, as it is recorded."""
-    return events[-1].data["output"]
+# --- looking at the run -----------------------------------------------------------------------------------------------
 
 
-def newest_commit() -> str:
-    """The commit at whose reading the first worker is killed."""
-    command = ["git", "log", "--no-merges", "--max-count=1", "--format=%H"]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+def top() -> Path:
+    """The repository's folder."""
+    found = subprocess.run(["git", "rev-parse", "--show-toplevel"], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(found.stdout.strip())
 
 
-async def journal(runtime: Runtime) -> list[Event]:
-    """The events of the run."""
-    return [event async for event in runtime.run(RUN).events(follow=False)]
+@asynccontextmanager
+async def looking_at(store: str) -> AsyncIterator[RunHandle[Any]]:
+    """The run, as somebody sees it who does not execute it."""
+    async with Runtime(store, execute=False) as runtime:
+        yield runtime.run(RUN)
 
 
-async def undisturbed(store: Path) -> tuple[Any, bytes, Counter[str]]:
-    """Execute the run once, and take its file away again."""
+async def facts_of(store: str) -> dict[tuple[str, str], Event]:
+    """The recorded results of its steps, by scope and key."""
+    async with looking_at(store) as run:
+        events = [event async for event in run.events(follow=False)]
+    return {(event.scope or "", event.key or ""): event for event in events if event.kind == "step.completed"}
+
+
+async def until_recorded(store: str, count: int) -> None:
+    """Wait until the results of so many steps are durable."""
+    async with looking_at(store) as run:
+        async for event in run.events():
+            count -= event.kind == "step.completed"
+            if count == 0:
+                return
+
+
+async def verified_outcome(store: str) -> Any:
+    """Check the journal's hash chain, and give the run's output."""
+    async with looking_at(store) as run:
+        head = await run.verify()
+        print(f"   journal verified: {head.seq} records, head {head.hash.hex()[:16]}")
+        return [event async for event in run.events(follow=False)][-1].data["output"]
+
+
+# --- the acts ---------------------------------------------------------------------------------------------------------
+
+
+async def undisturbed(store: str) -> tuple[Any, bytes, Counter[str]]:
+    """What is right: the output, the file, and what git is asked for it. The file is taken away again."""
     print("1. The run, undisturbed")
-    act = Act("undisturbed", store, None)
-    act.finish()
-    async with Runtime(f"sqlite:///{store}", execute=False) as runtime:
-        outcome = outcome_of(await journal(runtime))
+    worker = Worker("undisturbed", store)
+    await worker.start()
+    await worker.finish()
+    outcome = await verified_outcome(store)
     content = NOTES.read_bytes()
     NOTES.unlink()
-    print(f"      {outcome['commits']} commits, {len(content)} bytes of release notes, git was asked {act.calls.total()} times")
-    return outcome, content, act.calls
+    print(f"   {outcome['commits']} commits, {len(content)} bytes written, git was asked {worker.asked.total()} times")
+    return outcome, content, worker.asked
 
 
-async def until_recorded(runtime: Runtime, facts: int) -> None:
-    """Wait until so many steps are durable."""
-    async for event in runtime.run(RUN).events():
-        facts -= event.kind == "step.completed"
-        if facts == 0:
-            return
+async def killed_while_reading(store: str, asked: Counter[str]) -> Counter[str]:
+    """Kill a worker in the middle of the read of one commit, when all others are recorded."""
+    print("2. The same run; its worker is killed in the middle of a read step")
+    reads = [command for command in asked if " diff-tree " in command]
+    command = (reads or [one for one in asked if " log " in one])[0]
+    worker = Worker("killed-while-reading", store, still_at=command)
+    await worker.start()
+    await worker.stand_still()
+    await until_recorded(store, 3 + len(reads) - 1 if reads else 2)
+    await worker.kill()
+    step = "read_change" if reads else "list_commits"
+    print(f"   recorded: {len(await facts_of(store))} steps; cut off: {step}, which waited for 'git{_short(command)}'")
+    return worker.asked
+
+
+async def killed_while_writing(store: str) -> Counter[str]:
+    """Kill the next worker when the file is replaced and the answer of the step is not recorded."""
+    print("3. A second worker goes on; it is killed in the middle of the once step")
+    before = await facts_of(store)
+    worker = Worker("killed-while-writing", store, still_at=" hash-object ")
+    await worker.start()
+    await worker.stand_still()
+    await worker.kill()
+    after = await facts_of(store)
+    kept = sum(after.get(place) is not None and after[place].seq == fact.seq for place, fact in before.items())
+    print(
+        f"   kept: {kept} of {len(before)} steps; done now: {len(after) - kept}, the read that was cut off among them"
+    )
+    print(f"   cut off: write_notes; the file is there ({NOTES.stat().st_size} bytes), but nobody was told")
+    return worker.asked
+
+
+async def brought_to_its_end(store: str) -> Counter[str]:
+    """Let a third worker finish: the step in doubt is resolved by its probe."""
+    print("4. A third worker goes on")
+    before, inode = await facts_of(store), NOTES.stat().st_ino
+    worker = Worker("brought-to-its-end", store)
+    await worker.start()
+    await worker.finish()
+    async with looking_at(store) as run:
+        events = [event async for event in run.events(follow=False)]
+    resolved = [event for event in events if event.kind == "step.resolved"]
+    print(f"   kept: {len(before)} steps; in doubt: write_notes, so its probe looked: {resolved[0].data['resolution']}")
+    print(f"   the file was not written a second time: {NOTES.stat().st_ino == inode}")
+    return worker.asked
+
+
+def _short(command: str) -> str:
+    words = command.split()[2:]
+    return " " + " ".join(word[:12] for word in (words[0], words[-1]))
+
+
+async def main() -> None:
+    """All four acts, and the comparison."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    right_store, store = f"sqlite:///{FOLDER}/undisturbed.db", f"sqlite:///{FOLDER}/killed.db"
+    outcome, content, asked = await undisturbed(right_store)
+    asked_in_all = await killed_while_reading(store, asked)
+    asked_in_all += await killed_while_writing(store)
+    asked_in_all += await brought_to_its_end(store)
+    print("5. The comparison")
+    same_output, same_file = await verified_outcome(store) == outcome, NOTES.read_bytes() == content
+    again = asked_in_all - asked
+    print(f"   same output: {same_output}; same file: {same_file}")
+    print(f"   git was asked {again.total()} times more: " + ", ".join(f"git{_short(one)}" for one in again.elements()))
+    print(f"   look for yourself: perdure show {RUN} --store sqlite:///{FOLDER.relative_to(Path.cwd())}/killed.db")
+    if not (same_output and same_file and again.total() == 2 and not asked - asked_in_all):
+        raise SystemExit("the run did not end as if nothing had happened")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

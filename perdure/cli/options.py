@@ -24,6 +24,12 @@ CommandIdOption = Annotated[
     str | None,
     typer.Option("--command-id", metavar="ID", help="Send it again under the same id, and it counts once."),
 ]
+DurabilityOption = Annotated[
+    str,
+    typer.Option(
+        "--durability", metavar="MODE", help="full: what is recorded survives a power cut; process: a crash of this process."
+    ),
+]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; recorded with it.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.", autocompletion=complete_run)]
 UnfinishedArgument = Annotated[

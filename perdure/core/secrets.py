@@ -319,3 +319,36 @@ def payload_secret_shape(data: bytes) -> str | None:
             if (found := payload_secret_shape(_decoded(encoded))) is not None:
                 return found
     return None
+
+
+_REST: Final = {
+    "pem_private_key": rb'(?:[^"\\]|\\.)*',
+    "url_credentials": rb"",
+}
+_WHOLE: Final = tuple(
+    (name, re.compile(b"(?:" + pattern.pattern + b")" + _REST.get(name, rb"[\w.-]*"))) for name, pattern in _SHAPES
+)
+
+
+def _without_credentials(found: re.Match[bytes]) -> bytes:
+    return b"://[redacted url_credentials]@" + found.group()[-1:]
+
+
+def redact_shapes(data: bytes) -> bytes:
+    """JSON bytes with each text that has the shape of a secret replaced by `[redacted NAME]`.
+
+    Canonical JSON stays canonical. The same object comes back when nothing is found.
+    """
+    if _ANY_SHAPE.search(data) is None:
+        return data
+    redacted = data
+    for name, pattern in _WHOLE:
+        mark = b"[redacted " + name.encode() + b"]"
+        if name == "url_credentials":
+            redacted = pattern.sub(_without_credentials, redacted)
+        else:
+            redacted = pattern.sub(mark, redacted)
+    if redacted == data:
+        return data
+    tree = _canonical_tree(data)
+    return redacted if tree is _NOT_CANONICAL else canonical(parse(redacted))

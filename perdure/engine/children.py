@@ -94,7 +94,7 @@ async def _record_spawn(
         "child": child_id,
         "workflow": graph.name,
         "fingerprint": fingerprint,
-        "input": orjson.Fragment(by_reference(raw, execution.log.keep)),
+        "input": orjson.Fragment(by_reference(execution.redact(raw), execution.log.keep)),
     }
     draft = execution.services.draft(
         kinds.CHILD_SPAWNED, orjson.dumps(payload), node=scope.node, scope=scope.path, key=key

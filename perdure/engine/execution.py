@@ -25,7 +25,7 @@ from perdure.core.errors import (
 )
 from perdure.core.events import NEVER, Draft, Event, IndexChange
 from perdure.core.ids import node_scope
-from perdure.core.secrets import Secret, resolve
+from perdure.core.secrets import Secret, redact_shapes, resolve
 from perdure.engine import drift, endings, waiting
 from perdure.engine.failures import describe
 from perdure.engine.large import by_reference, resolved
@@ -157,9 +157,9 @@ class Execution:
                 self.log.lost(error)
             return "lost"
         finally:
-            services.hub.unlisten(self.run_id)
+            services.hub.unlisten(self.run_id, self._touched)
             for child in self._watched:
-                services.hub.unlisten(child)
+                services.hub.unlisten(child, self.look_at_children)
             self._cancel_timers()
             await self._end_tasks()
 
@@ -434,12 +434,14 @@ class Execution:
 
             self.background(settle_children(self))
 
-    def watch_child(self, child_id: str) -> None:
-        """Hear of a child's end."""
+    async def expect_child(self, child_id: str) -> None:
+        """Hear of a child's end, also of one that has ended already."""
+        from perdure.engine.children import settle_children
+
         if child_id not in self._watched:
             self._watched.add(child_id)
             self.services.hub.listen(child_id, self.look_at_children)
-        asyncio.get_running_loop().call_soon(self.look_at_children)
+        await settle_children(self)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -571,9 +573,9 @@ class Execution:
                 await asyncio.sleep(0)
 
     def redact(self, data: bytes) -> bytes:
-        """The bytes with declared secret values replaced."""
+        """JSON bytes with declared secret values, and what has the shape of one, replaced."""
         redactor = self.services.redactor
-        return redactor.redact_bytes(data) if redactor else data
+        return redact_shapes(redactor.redact_bytes(data) if redactor else data)
 
     def reveal(self, secret: Secret) -> str:
         """Resolve a secret inside a step; its value is redacted from now on."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from perdure.core.errors import PerdureError, RetryAfter, StepFailed, StepResultError, StepTimeout, ValueRefusedError
 from perdure.core.policies import LEAST_RETRY_AFTER_S, StepPolicy
-from perdure.core.secrets import find_secret_shape
+from perdure.core.secrets import redact_shapes
 from perdure.core.values import codec_for
 
 MOST_MESSAGE: Final = 4000
@@ -20,10 +20,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     message = str(error)
     if len(message) > MOST_MESSAGE:
         message = message[:MOST_MESSAGE] + "…"
-    shape = find_secret_shape(message)
-    if shape is not None:
-        message = f"[a text with the shape of a secret: {shape}]"
-    message = message.encode("utf-8", "replace").decode()
+    message = redact_shapes(message.encode("utf-8", "replace")).decode()
     code = getattr(error, "error_code", None) or getattr(error, "code", None)
     described: dict[str, Any] = {
         "code": code if isinstance(code, str) and code else "exception",

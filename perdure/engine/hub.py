@@ -17,7 +17,7 @@ class Hub:
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._all: set[asyncio.Event] = set()
         self._outcomes: dict[str, set[asyncio.Event]] = {}
-        self._listeners: dict[str, Callable[[], None]] = {}
+        self._listeners: dict[str, dict[Callable[[], None], None]] = {}
 
     @property
     def watched(self) -> bool:
@@ -51,12 +51,15 @@ class Hub:
                 self._watchers.pop(run_id, None)
 
     def listen(self, run_id: str, callback: Callable[[], None]) -> None:
-        """Call back when somebody else has appended to a run that is executed here."""
-        self._listeners[run_id] = callback
+        """Call back when somebody other than its executor has appended to a run, or when it has ended."""
+        self._listeners.setdefault(run_id, {})[callback] = None
 
-    def unlisten(self, run_id: str) -> None:
+    def unlisten(self, run_id: str, callback: Callable[[], None]) -> None:
         """Not any more."""
-        self._listeners.pop(run_id, None)
+        place = self._listeners.get(run_id, {})
+        place.pop(callback, None)
+        if not place:
+            self._listeners.pop(run_id, None)
 
     def grown(self, run_ids: Iterable[str]) -> None:
         """Runs have grown."""
@@ -74,6 +77,5 @@ class Hub:
 
     def touched(self, run_id: str) -> None:
         """Somebody other than its executor has appended to a run."""
-        listener = self._listeners.get(run_id)
-        if listener is not None:
+        for listener in tuple(self._listeners.get(run_id, ())):
             listener()

@@ -18,7 +18,7 @@ from perdure.core.ids import check_run_id, check_tag, new_run_id
 from perdure.core.secrets import payload_secret_shape
 from perdure.engine.commanding import Commanding
 from perdure.engine.handle import RunHandle
-from perdure.engine.large import by_reference, resolved
+from perdure.engine.large import INLINE_BYTES, by_reference, resolved
 from perdure.journal.chain import genesis
 from perdure.journal.fold import fold
 from perdure.journal.state import RunState
@@ -160,9 +160,10 @@ class Starting(Commanding):
         self, graph: Graph, data: bytes, manifest: dict[str, Any], artifacts: list[ArtifactRow], actor: str | None
     ) -> Draft:
         input_data = data
-        if len(data) > 64 * 1024:
+        if len(data) > INLINE_BYTES:
+            redact = self._services.redactor.redact_bytes
             members = {
-                name: orjson.Fragment(by_reference(orjson.dumps(value), artifacts.append))
+                name: orjson.Fragment(by_reference(redact(orjson.dumps(value)), artifacts.append))
                 for name, value in orjson.loads(data).items()
             }
             input_data = orjson.dumps(members)

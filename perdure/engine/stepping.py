@@ -82,7 +82,7 @@ class StepCall:
 
     def input_fields(self) -> dict[str, Any]:
         """The input as a payload holds it: itself, or the artifact that does."""
-        return {"input": orjson.Fragment(by_reference(self.data, self.execution.log.keep))}
+        return {"input": orjson.Fragment(by_reference(self.execution.redact(self.data), self.execution.log.keep))}
 
     def intent(self) -> bytes:
         """The payload of `step.intended`."""

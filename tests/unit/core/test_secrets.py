@@ -27,6 +27,7 @@ from perdure.core.secrets import (
     Secret,
     find_secret_shape,
     payload_secret_shape,
+    redact_shapes,
     resolve,
 )
 
@@ -371,3 +372,25 @@ def test_broken_recorded_bytes_are_passed_over() -> None:
     assert payload_secret_shape(b'{"$bytes":"A"}') is None
     redactor = a_redactor("hunter22")
     assert redactor.redact_tree({"$bytes": "A"}) == {"$bytes": ""}
+
+
+def test_shapes_are_redacted_within_json_and_the_rest_stays() -> None:
+    data = canonical(
+        {
+            "a": "key sk-abcdefghijklmnop1234567890XYZ and ghp_" + "a" * 36 + " end",
+            "b": "postgres://ada:secretpw@host/db",
+            "c": "-----BEGIN PRIVATE KEY-----\n" + "MIIE" * 20 + "\n-----END PRIVATE KEY-----\n",
+            "d": "ordinary sk-learn prose about a password",
+        }
+    )
+    redacted = redact_shapes(data)
+    assert parse(redacted) == {
+        "a": "key [redacted sk_key] and [redacted github_token] end",
+        "b": "postgres://[redacted url_credentials]@host/db",
+        "c": "[redacted pem_private_key]",
+        "d": "ordinary sk-learn prose about a password",
+    }
+    assert payload_secret_shape(redacted) is None
+    assert canonical(parse(redacted)) == redacted
+    clean = b'{"a":1}'
+    assert redact_shapes(clean) is clean

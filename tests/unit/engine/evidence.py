@@ -99,7 +99,7 @@ async def check_journals(store: Store) -> None:
         problems = []
         for row in await store.list_runs(RunFilter(limit=10_000)):
             problems += await problems_of_run(store, row.run_id)
-        assert problems == []
+        assert not problems, "\n".join(problems)
     finally:
         await store.close()
 
