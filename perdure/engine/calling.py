@@ -66,7 +66,7 @@ async def call(
             return await value if inspect.isawaitable(value) else value
         if policy.isolation == "process":
             return await _in_process(services, step, args, kwargs, info)
-        return await _in_thread(services, step, policy, args, kwargs, late)
+        return await _in_thread(services, step, policy, args, kwargs, info, late)
     finally:
         step_info.reset(token)
 
@@ -88,9 +88,13 @@ async def _in_thread(
     policy: StepPolicy,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    info: StepInfo,
     late: Callable[[asyncio.Future[Any]], None] | None,
 ) -> Any:
     future = services.threads.run(step.fn, *args, **kwargs)
+    place = (info.run_id, info.scope, info.key)
+    services.running_threads[place] = future
+    future.add_done_callback(lambda _: services.running_threads.pop(place, None))
     try:
         if policy.timeout_s is None:
             await asyncio.wait((future,))

@@ -70,7 +70,7 @@ async def _by_policy(made: StepCall) -> dict[str, Any]:
         return {"resolution": "fail", "by": "policy"}
     if policy.in_doubt in ("retry", "probe"):
         assert policy.timeout_s is not None
-        await made.execution.wait_out_lost_lease(made.scope, policy.timeout_s)
+        await made.execution.wait_out_lost_lease(made.scope, made.key, policy.timeout_s)
         if policy.in_doubt == "retry":
             return {"resolution": "not_done", "by": "policy"}
         found = await _probed(made)

@@ -522,8 +522,12 @@ class Execution:
             self.pausing -= 1
             timer.cancel()
 
-    async def wait_out_lost_lease(self, scope: Scope, timeout_s: float) -> None:
-        """Wait until a prior owner whose lease was lost has certainly ended its call."""
+    async def wait_out_lost_lease(self, scope: Scope, key: str, timeout_s: float) -> None:
+        """Wait until nobody can be calling a step any more: neither a prior owner whose lease was lost, nor a thread of
+        this process that an earlier execution abandoned."""
+        thread = self.services.running_threads.get((self.run_id, scope.path, key))
+        if thread is not None:
+            await asyncio.wait((thread,))
         if self.lost_until_s:
             left_s = self.lost_until_s + timeout_s - self.services.clock.monotonic_s()
             await self.pause_until(scope, self.services.clock.now_ms() + int(left_s * 1000) + 1)

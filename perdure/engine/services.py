@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -77,6 +77,7 @@ class Services:
     start_child: Callable[..., Awaitable[None]] | None = None
     cancel_run: Callable[..., Awaitable[None]] | None = None
     process_places: asyncio.Semaphore = field(init=False)
+    running_threads: dict[tuple[str, str, str], asyncio.Future[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.process_places = asyncio.Semaphore(self.limits.step_threads)

@@ -250,8 +250,7 @@ class Worker:
             if self.executions.get(run_id) is execution:
                 del self.executions[run_id]
         if ending == "lost":
-            if not isinstance(execution.log.error, FencedError):
-                await self._retry_later(run_id)
+            await self._retry_later(run_id)
         elif ending != "ended":
             await self._let_go(run_id)
 
@@ -263,7 +262,8 @@ class Worker:
             await self._retry_later(run_id)
 
     async def _retry_later(self, run_id: str) -> None:
-        """The store failed under this run: recover it from the store, as soon as that answers again."""
+        """The store failed under this run, or the lease ended for a while: recover it from the store, as soon as that
+        answers again and unless another worker owns it now."""
         delay_s = 0.05
         while not self._closing:
             await asyncio.sleep(delay_s)
