@@ -17,8 +17,9 @@ from perdure.cli.account import preview
 from perdure.cli.output import Output
 from perdure.cli.prompts import Later, Prompter
 from perdure.cli.sending import asked
-from perdure.core.errors import InputError, InputTypeError, RunEndedError, ValueRefusedError, WaitClosedError
-from perdure.engine.runtime import Question, Runtime
+from perdure.core.errors import InputTypeError, StateError, ValueRefusedError
+from perdure.engine.runtime import Runtime
+from perdure.engine.watching import Question
 from perdure.journal.state import TERMINAL
 from perdure.store.port import RunRow
 
@@ -137,7 +138,7 @@ class Answering:
     async def _answer(self, question: Question, value: Any, actor: str, how: str) -> bool:
         try:
             await self._runtime.answer(question.run_id, value, wait_id=question.wait_id, actor=actor)
-        except (WaitClosedError, RunEndedError):
+        except StateError:
             return True  # somebody was quicker
         self._output.note(f"question {question.text!r} {how}: {preview(value)}")
         return True
@@ -154,7 +155,7 @@ class Answering:
         except Later:
             self._left.add(self._key(question))
             self._declined()
-        except (WaitClosedError, RunEndedError):
+        except StateError:
             self._output.note("(the question was settled elsewhere)")
 
     async def _ask_about_doubt(self, prompter: Prompter, question: Question) -> None:
@@ -162,9 +163,6 @@ class Answering:
             resolution, value = await prompter.doubt(question)
             try:
                 await self._runtime.resolve(question.run_id, resolution, step=question.wait_id, value=value)
+                return
             except (InputTypeError, ValueRefusedError) as error:
-                prompter.refused(error.message)
-                continue
-            except InputError as error:
-                prompter.refused(error.message)
-            return
+                prompter.refused(f"{error.message}. {error.hint}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 if TYPE_CHECKING:
+    from perdure.cli.place import Place
     from perdure.store.port import RunRow, Status
 
 MOST_OFFERED: Final = 50

@@ -18,7 +18,7 @@ from perdure.engine.runtime import Runtime
 from perdure.journal.state import TERMINAL
 from perdure.store.port import RunFilter, RunRow, Store, WorkerRow
 from perdure.store.sqlite.version import sqlite_version
-from perdure.version import VERSION
+from perdure.core.version import VERSION
 
 PAGE: Final = 500
 DAY_MS: Final = 86_400_000
@@ -51,8 +51,9 @@ async def verify_all(place: Place, output: Output) -> int:
             except CorruptRecordError as error:
                 bad += 1
                 if output.json:
-                    output.record({"run_id": row.run_id, "ok": False, "seq": error.ids.get("seq"),
-                                   "problem": error.message})
+                    output.record(
+                        {"run_id": row.run_id, "ok": False, "seq": error.ids.get("seq"), "problem": error.message}
+                    )
                 else:
                     output.line(f"{row.run_id}: BAD: {error.message}")
                 continue
@@ -131,8 +132,14 @@ async def _about(place: Place, store: Store, workers: Sequence[WorkerRow]) -> di
         **sizes,
         "runs": await store.count_runs(),
         "workers": [
-            {"worker": worker.worker_id, "pid": worker.pid, "host": worker.host, "alive": worker.alive,
-             "draining": worker.draining, "workflows": list(worker.workflows)}
+            {
+                "worker": worker.worker_id,
+                "pid": worker.pid,
+                "host": worker.host,
+                "alive": worker.alive,
+                "draining": worker.draining,
+                "workflows": list(worker.workflows),
+            }
             for worker in workers
         ],
     }
@@ -152,9 +159,7 @@ def _log_size(about: dict[str, Any]) -> list[Finding]:
     return [Finding("log", f"the write-ahead log holds {size // 1_000_000} MB: something reads without an end")]
 
 
-async def _runs(
-    place: Place, runtime: Runtime, workers: Sequence[WorkerRow], *, everything: bool
-) -> list[Finding]:
+async def _runs(place: Place, runtime: Runtime, workers: Sequence[WorkerRow], *, everything: bool) -> list[Finding]:
     """What is wrong with runs: index rows, chains, owners, parked ones."""
     store, now = runtime.store, now_ms()
     alive = {worker.worker_id for worker in workers if worker.alive}
@@ -178,7 +183,9 @@ async def _runs(
         elif row.owner not in alive and row.workflow not in loaded and not row.caller_owned:
             nobody.setdefault(row.workflow, []).append(row.run_id)
     for worker_id in sorted(lost):
-        findings.append(Finding("workers", f"worker {worker_id} is gone and left runs in the middle; the next one goes on"))
+        findings.append(
+            Finding("workers", f"worker {worker_id} is gone and left runs in the middle; the next one goes on")
+        )
     for workflow, run_ids in sorted(nobody.items()):
         text = f"{len(run_ids)} runs of workflow {workflow!r} wait for a worker that has loaded it"
         findings.append(Finding("workers", text, commands=[place.command("worker", "FILE")]))

@@ -22,8 +22,9 @@ def run(
     ] = None,
     run_id: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", help="Id of the run; one that exists goes on.",
-                     autocompletion=complete_unfinished),
+        typer.Option(
+            "--id", metavar="ID", help="Id of the run; one that exists goes on.", autocompletion=complete_unfinished
+        ),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="TAG", help="To find it by; may be given again.")
@@ -38,8 +39,12 @@ def run(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Only start it, and print its id.")] = False,
     patience: Annotated[
         str | None,
-        typer.Option("--patience", metavar="TIME", help="How long to stay with a run that only waits (30s, 10m). "
-                     "If omitted: for ever on a terminal, else for timers that are due within a minute."),
+        typer.Option(
+            "--patience",
+            metavar="TIME",
+            help="How long to stay with a run that only waits (30s, 10m). "
+            "If omitted: for ever on a terminal, else for timers that are due within a minute.",
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")] = False,
     durability: DurabilityOption = "full",

@@ -1,4 +1,7 @@
-"""`ps`, `show`, `events`, `state`, `artifacts`: commands that only look. Their work is done in `perdure.cli.reading`."""
+"""`ps`, `show`, `events`, `state`, `artifacts`: commands that only look.
+
+Their work is done in `perdure.cli.reading`.
+"""
 
 from __future__ import annotations
 

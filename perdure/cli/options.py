@@ -27,7 +27,9 @@ CommandIdOption = Annotated[
 DurabilityOption = Annotated[
     str,
     typer.Option(
-        "--durability", metavar="MODE", help="full: what is recorded survives a power cut; process: a crash of this process."
+        "--durability",
+        metavar="MODE",
+        help="What is recorded survives a power cut (full) or the process (process).",
     ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; recorded with it.")]

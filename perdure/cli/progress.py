@@ -52,7 +52,11 @@ class Progress:
         self._began_ms = now_ms()
         self._spinner = Spinner("dots")
         self._live = Live(
-            console=console, get_renderable=self._render, refresh_per_second=8, transient=True, redirect_stdout=False,
+            console=console,
+            get_renderable=self._render,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,
             redirect_stderr=False,
         )
 
@@ -167,4 +171,6 @@ def _interruption(account: Account, event: Event) -> Text:
     node = event.node or ""
     kept = sum(1 for step in account.steps if step.kept and step.node == node)
     cause = "was stopped" if event.data.get("cause") == "drain" else "was lost"
-    return Text(f"⚡ the worker {cause} in attempt {event.data['attempt']} of {node}: {kept} steps are kept", style="yellow")
+    return Text(
+        f"⚡ the worker {cause} in attempt {event.data['attempt']} of {node}: {kept} steps are kept", style="yellow"
+    )

@@ -16,7 +16,7 @@ from perdure.cli.account import preview
 from perdure.cli.sending import asked
 from perdure.cli.times import now_ms, until
 from perdure.core.errors import AnswerRefusedError
-from perdure.engine.runtime import Question
+from perdure.engine.watching import Question
 
 
 class Later(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from perdure.cli import given
@@ -11,7 +10,8 @@ from perdure.cli.output import Output
 from perdure.cli.place import Place
 from perdure.cli.times import instant, now_ms, until
 from perdure.core.ids import check_key, new_run_id
-from perdure.engine.runtime import Question, Runtime
+from perdure.engine.runtime import Runtime
+from perdure.engine.watching import Question
 from perdure.journal.decide import find_question
 
 NAME_BYTES: Final = 10
@@ -97,7 +97,7 @@ class Sender:
             )
             return await self._sent(runtime, f"resolved as {resolution.replace('_', ' ')}", {"resolution": resolution})
 
-    async def _sent(self, runtime: Runtime, what: str, data: Mapping[str, Any]) -> int:
+    async def _sent(self, runtime: Runtime, what: str, data: dict[str, Any]) -> int:
         """Say what was done, how the run stands now, and who goes on with it."""
         row = await runtime.run(self._run_id).row()
         if self._output.json:

@@ -20,7 +20,7 @@ def span(duration_ms: float) -> str:
     if duration_ms < 10_000:
         return f"{duration_ms / 1000:.1f}s"
     left_s = round(duration_ms / 1000)
-    parts = []
+    parts: list[str] = []
     for unit, size in _UNITS:
         count, left_s = divmod(left_s, size)
         if count or parts:

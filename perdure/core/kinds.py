@@ -122,7 +122,7 @@ KINDS: Final[dict[str, KindSpec]] = {
     WAIT_OPENED: KindSpec(
         1,
         ("wait_id", "wait", "fingerprint"),
-        ("name", "match", "question", "deadline_ms", "default", "has_default", "child", "subject"),
+        ("asked", "name", "match", "question", "deadline_ms", "default", "has_default", "child", "subject"),
     ),
     WAIT_ANSWERED: KindSpec(1, ("wait_id", "answer"), ("command_id",)),
     WAIT_RESOLVED: KindSpec(1, ("wait_id", "outcome"), ("value", "signal_seq", "error")),
@@ -130,7 +130,7 @@ KINDS: Final[dict[str, KindSpec]] = {
     SIGNAL_RECEIVED: KindSpec(1, ("name", "payload"), ("match", "sender_id", "command_id")),
     CHILD_SPAWNED: KindSpec(1, ("child", "workflow", "fingerprint"), ("input", "detached")),
     CHILD_SETTLED: KindSpec(1, ("child", "status"), ("output", "error", "child_seq")),
-    BRANCHES_JOINED: KindSpec(1, ("fingerprint", "count"), ("failed", "writes")),
+    BRANCHES_JOINED: KindSpec(1, ("fingerprint", "count"), ("failed", "branches")),
     STATE_WRITTEN: KindSpec(1, ("fingerprint", "name"), ("value", "deleted")),
     ARTIFACT_PUT: KindSpec(1, ("fingerprint", "artifact", "size"), ("name", "media_type", "artifact_kind")),
     PATCH_DECIDED: KindSpec(1, ("patch", "active")),

@@ -182,6 +182,8 @@ class RunLog:
         self._expected = self.head
         if self.state.status == "waiting":
             _leave_waiting(entries)
+        elif self.state.status == "paused":
+            _stay_paused(entries)
         append = Append(
             self.run_id, [entry.draft for entry in entries], self.head, self.epoch, self.owner, create=self.create
         )
@@ -344,3 +346,11 @@ def _leave_waiting(entries: list[_Entry]) -> None:
             if change.status is None:
                 draft.change = change._replace(status="running", due_ms=0)
             return
+
+
+def _stay_paused(entries: list[_Entry]) -> None:
+    """What was under way when somebody paused the run is appended behind the pause, and does not undo it in the index."""
+    for entry in entries:
+        draft = entry.draft
+        if draft.change is not None and draft.kind != kinds.RUN_PAUSED:
+            draft.change = draft.change._replace(status=None, due_ms=None)

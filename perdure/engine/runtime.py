@@ -78,7 +78,7 @@ class Runtime(Starting, Ticking, Watching):
             random=self._random,
             registry=self.registry,
             hub=self.hub,
-            threads=threads or ThreadPool(self.limits.step_threads),
+            threads=threads or ThreadPool(),
             actor=f"worker:{self.worker_id}",
             limits=self.limits,
             environ=self._environ,

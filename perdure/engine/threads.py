@@ -14,15 +14,13 @@ _Job = Callable[[], None]
 
 
 class ThreadPool:
-    """A pool of daemon threads.
+    """Daemon threads that are used again. Every call begins at once: how many there may be is for its callers to bound.
 
     Args:
-        size: how many calls run at once; more wait their turn.
         name: of the threads.
     """
 
-    def __init__(self, size: int, name: str = "perdure-step") -> None:
-        self._size = size
+    def __init__(self, name: str = "perdure-step") -> None:
         self._name = name
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = 0
@@ -33,8 +31,7 @@ class ThreadPool:
         """Call `fn` in a thread, in a copy of the present context.
 
         Returns:
-            A future of the running loop. Cancelling it does not end the thread; `abandon` says that its place in the
-            pool must be filled by another.
+            A future of the running loop. Nothing ends the thread but the end of `fn`.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -48,37 +45,35 @@ class ThreadPool:
             else:
                 _post(loop, future, value, None)
 
-        self._jobs.put(job)
-        self._grow()
+        self._put(job)
         return future
 
-    def abandon(self) -> None:
-        """A call will not come back in time: let the pool have one more thread in its stead."""
-        with self._lock:
-            self._size += 1
-
     def close(self) -> None:
-        """Let idle threads end."""
+        """Let idle threads end, and those that are busy when they are done."""
         for _ in range(self._threads):
             self._jobs.put(None)
 
-    def _grow(self) -> None:
+    def _put(self, job: _Job) -> None:
+        """Hand over a job to an idle thread, which is then not idle any more, or to a new one."""
         with self._lock:
-            if self._idle > 0 or self._threads >= self._size:
-                return
-            self._threads += 1
-        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            reused = self._idle > 0
+            if reused:
+                self._idle -= 1
+            else:
+                self._threads += 1
+        self._jobs.put(job)
+        if not reused:
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             job = self._jobs.get()
-            with self._lock:
-                self._idle -= 1
             if job is None:
                 return
             job()
+            del job  # what it holds should not wait for the next
+            with self._lock:
+                self._idle += 1
 
 
 def _post(

@@ -163,7 +163,8 @@ def _deadline(execution: Execution, waiter: Waiter, data: dict[str, Any]) -> Non
 async def _resolve(execution: Execution, waiter: Waiter, draft: Draft) -> None:
     def again(state: RunState) -> Draft | None:
         wait = state.waits.get(waiter.wait_id)
-        return None if wait is None or wait.closed is not None else draft
+        # A wait that is not there yet stands before this draft in the same append.
+        return None if wait is not None and wait.closed is not None else draft
 
     try:
         if await execution.log.decide(draft, again):

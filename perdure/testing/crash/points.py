@@ -69,14 +69,20 @@ class CrashingStore(DelegatingStore):
         inner: the store.
         point: where to die, if at one of the store's writes.
         written: told of each write before it is made: its site, its number, and what it holds.
+        die: ends the process, and does not return.
     """
 
     def __init__(
-        self, inner: Store, point: CrashPoint | None, written: Callable[[Site, int, str], None] | None = None
+        self,
+        inner: Store,
+        point: CrashPoint | None,
+        written: Callable[[Site, int, str], None] | None = None,
+        die: Callable[[], NoReturn] = die,
     ) -> None:
         super().__init__(inner)
         self._point = point
         self._written = written
+        self._die = die
         self._counts: dict[Site, int] = {}
 
     def append(self, batch: Sequence[Append], *, in_place: bool = True) -> list[Outcome] | Awaitable[list[Outcome]]:
@@ -126,7 +132,7 @@ class CrashingStore(DelegatingStore):
     def _perhaps_die(self, site: Site, moment: Moment, number: int) -> None:
         point = self._point
         if point is not None and (point.site, point.moment, point.subject) == (site, moment, str(number)):
-            die()
+            self._die()
 
 
 def _described(batch: Sequence[Append]) -> str:

@@ -1,0 +1,415 @@
+"""What `run` does: start a run or go on with one, supervise it here, and say how it stands in the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+
+from perdure.cli import given
+from perdure.cli.exits import COMPLETED, FAILED, OF_ENDING, WAITING
+from perdure.cli.explanation import FILE, following, why
+from perdure.cli.findings import Verified, verify_run
+from perdure.cli.interrupts import Interrupts
+from perdure.cli.output import Output
+from perdure.cli.place import Place
+from perdure.cli.reading import Portrait, outcome_of, portrait_data, portray
+from perdure.cli.supervision import Supervisor, code_of_waits
+from perdure.cli.times import span
+from perdure.core.durations import parse_duration
+from perdure.core.errors import (
+    InputError,
+    InputTypeError,
+    RunConflictError,
+    SecretLeakError,
+    StateError,
+)
+from perdure.core.ids import check_run_id, check_tag
+from perdure.core.secrets import payload_secret_shape
+from perdure.engine.large import resolved
+from perdure.engine.runtime import Runtime
+from perdure.engine.services import Limits
+from perdure.journal.state import TERMINAL
+from perdure.store.port import Durability, RunFilter, RunRow, Store
+from perdure.workflow.graph import Definition, Graph
+from perdure.workflow.loading import LoadedFile, load_definition, load_file, split_spec
+
+FOREVER_S: Final = 1e9
+"""Runs that wait are kept in memory: this process has no others to make room for."""
+DURABILITIES: Final = ("full", "process")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What `perdure run` was asked for; see its options."""
+
+    file: str
+    inputs: tuple[str, ...] = ()
+    input_file: str | None = None
+    run_id: str | None = None
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    detach: bool = False
+    patience: str | None = None
+    durability: str = "full"
+
+    @property
+    def has_input(self) -> bool:
+        """Whether any input was given."""
+        return bool(self.inputs) or self.input_file is not None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An order that was found sound, before anything was written.
+
+    Attributes:
+        definitions: all of the file.
+        graph: what is to be run.
+        raw: the input; `None` to go on with what is recorded.
+        row: of the run, if it exists.
+    """
+
+    definitions: Sequence[Definition]
+    graph: Graph
+    raw: dict[str, Any] | None
+    row: RunRow | None
+
+
+async def run_workflow(place: Place, output: Output, order: Order) -> int:
+    """Start or go on; see `perdure run --help`."""
+    patience_s = _patience_s(order)
+    durability = check_durability(order.durability)
+    prepared = await _prepare(place, order)
+    if prepared.row is not None and prepared.row.status in TERMINAL:
+        return await _tell_ended(place, output, prepared.row)
+    runtime = Runtime(
+        place.store(durability=durability, must_exist=False),
+        workflows=prepared.definitions,
+        execute=False,
+        limits=Limits(linger_s=FOREVER_S),
+    )
+    async with runtime:
+        run_id = await _begin(runtime, place, output, order, prepared)
+        if order.detach:
+            if output.json:
+                output.value({"run_id": run_id, "status": await runtime.run(run_id).status()})
+            else:
+                output.line(run_id)
+            return COMPLETED
+        return await _Stay(runtime, place, output, order, run_id).until_settled(patience_s)
+
+
+def check_durability(text: str) -> Durability:
+    """The durability that a text names; raises `InputError`."""
+    if text not in DURABILITIES:
+        raise InputError(f"--durability {text!r} is none of {', '.join(DURABILITIES)}", field="durability")
+    return cast("Durability", text)
+
+
+def _patience_s(order: Order) -> float | None:
+    if order.patience is not None:
+        return parse_duration(order.patience, name="patience")
+    return math.inf if on_terminal() else None
+
+
+def on_terminal() -> bool:
+    """Whether there is a person who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+# --- before anything is written ---------------------------------------------------------------------------------------
+
+
+async def _prepare(place: Place, order: Order) -> Prepared:
+    """Load the file and check all that was given.
+
+    Raises:
+        PerdureError: something is wrong with it; nothing was written.
+    """
+    path, name = split_spec(order.file)
+    loaded = load_file(path)
+    tree = given.inputs(order.inputs, order.input_file) if order.has_input else None
+    for tag in order.tags:
+        check_tag(tag)
+    store = place.store(must_exist=False)
+    row = await _existing(place, order.run_id) if order.run_id is not None else None
+    graph = _choose(order.file, loaded, name, row).compile()
+    if row is not None and tree is None:
+        return Prepared(loaded.definitions, graph, None, row)
+    raw = _checked(graph, tree, order)
+    if row is not None:
+        await _check_same_input(place, graph, raw, row)
+    elif place.file(store) is None and order.detach:
+        raise InputError("a run in memory ends with this process", hint="--detach needs another store", url=place.url)
+    return Prepared(loaded.definitions, graph, raw, row)
+
+
+async def _existing(place: Place, run_id: str) -> RunRow | None:
+    from perdure.core.errors import StoreNotFoundError
+
+    check_run_id(run_id)
+    try:
+        async with place.reading() as runtime:
+            return await runtime.store.get_run(run_id)
+    except StoreNotFoundError:
+        return None
+
+
+def _choose(spec: str, loaded: LoadedFile, name: str | None, row: RunRow | None) -> Definition:
+    """The workflow that is meant: that of the run, if it exists."""
+    if row is None:
+        return load_definition(spec)
+    found = [one for one in loaded.definitions if one.name == row.workflow]
+    if (name is not None and load_definition(spec).name != row.workflow) or not found:
+        raise RunConflictError(
+            f"run {row.run_id!r} is a run of workflow {row.workflow!r}",
+            hint="give the file that has this workflow, or choose another id",
+            run_id=row.run_id,
+            workflow=row.workflow,
+        )
+    return found[0]
+
+
+def _checked(graph: Graph, tree: dict[str, Any] | None, order: Order) -> dict[str, Any]:
+    """The raw input, checked as it will be when it is recorded."""
+    try:
+        raw = graph.check_input(tree)
+    except InputTypeError as error:
+        raise given.explain_text_input(error, order.inputs) from error
+    shape = payload_secret_shape(graph.dump_input(raw))
+    if shape is not None:
+        raise SecretLeakError(f"the input of {graph.name!r} has the shape of a secret ({shape})", workflow=graph.name)
+    graph.resolve_skip_tags(order.skip_tags)
+    return raw
+
+
+async def _check_same_input(place: Place, graph: Graph, raw: dict[str, Any], row: RunRow) -> None:
+    async with place.reading() as runtime:
+        events = await runtime.store.read(row.run_id, until=1)
+        data = events[0].data if events else None
+        recorded = (
+            {name: await resolved(runtime.store, value) for name, value in data["input"].items()}
+            if data is not None
+            else None
+        )
+    if recorded != orjson.loads(graph.dump_input(raw)):
+        raise RunConflictError(
+            f"run {row.run_id!r} was started with another input",
+            hint="leave the input out to go on with what is recorded, or choose another id",
+            run_id=row.run_id,
+        )
+
+
+# --- a run that has ended ---------------------------------------------------------------------------------------------
+
+
+async def _tell_ended(place: Place, output: Output, row: RunRow) -> int:
+    """Print the recorded outcome; nothing is written."""
+    async with place.reading() as runtime:
+        output.note(f"run {row.run_id} has ended already; this is its recorded outcome")
+        return await _report(runtime, place, output, row.run_id, FILE)
+
+
+# --- beginning --------------------------------------------------------------------------------------------------------
+
+
+async def _begin(runtime: Runtime, place: Place, output: Output, order: Order, prepared: Prepared) -> str:
+    """Start the run, or make one that exists ready to go on; returns its id."""
+    row = prepared.row
+    if row is None:
+        assert prepared.raw is not None
+        handle = await runtime.start_bound(
+            prepared.graph, prepared.raw, id=order.run_id, tags=order.tags, skip_tags=order.skip_tags, actor="person"
+        )
+        output.note(f"run {handle.id} ({prepared.graph.name}) started")
+        if order.run_id is None:
+            await _mention_lost(runtime, place, output, order, handle.id, prepared.graph.name)
+        return handle.id
+    if row.caller_owned:
+        raise StateError(
+            f"the loop of run {row.run_id} belongs to the program that started it",
+            hint="that program goes on with it by Runtime.tick()",
+            run_id=row.run_id,
+        )
+    head = await runtime.store.head(row.run_id)
+    seq = head.seq if head is not None else 0
+    if row.status == "paused":
+        output.note(f"run {row.run_id} was {'paused' if row.reason == 'paused' else f'parked: {row.reason}'}")
+        if not order.detach:
+            await runtime.unpause(row.run_id)
+    output.note(f"run {row.run_id} ({row.workflow}) goes on behind record {seq}")
+    return row.run_id
+
+
+async def _mention_lost(
+    runtime: Runtime, place: Place, output: Output, order: Order, run_id: str, workflow: str
+) -> None:
+    """Say which earlier runs of the workflow lost their process: the new one does not go on with them."""
+    alive = {worker.worker_id for worker in await runtime.store.workers() if worker.alive}
+    rows = await runtime.store.list_runs(RunFilter(("running", "pending"), workflow, limit=20))
+    lost = [
+        row
+        for row in rows
+        if row.run_id != run_id
+        and not row.caller_owned
+        and row.parent_id is None
+        and row.owner not in alive
+        and row.owner is not None
+    ]
+    if lost:
+        output.note(
+            f"(run {lost[0].run_id} of the same workflow lost its process; go on with it: "
+            f"{place.command('run', order.file, '--id', lost[0].run_id)})"
+        )
+
+
+# --- staying until it settles -----------------------------------------------------------------------------------------
+
+
+class _Stay:
+    """This process's time with a run."""
+
+    def __init__(self, runtime: Runtime, place: Place, output: Output, order: Order, run_id: str) -> None:
+        self._runtime = runtime
+        self._place = place
+        self._output = output
+        self._order = order
+        self._run_id = run_id
+
+    async def until_settled(self, patience_s: float | None) -> int:
+        """Supervise the run, and report how it stands."""
+        runtime, output = self._runtime, self._output
+        head = await runtime.store.head(self._run_id)
+        with ExitStack() as stack:
+            progress = None
+            if sys.stderr.isatty() and not output.quiet:
+                from perdure.cli.progress import Progress
+
+                known = head.seq if head is not None and head.seq > 1 else 0
+                progress = stack.enter_context(Progress(output.notes, runtime.store, self._run_id, known))
+            await self._supervise(patience_s, progress)
+        return await _report(runtime, self._place, output, self._run_id, self._order.file)
+
+    async def _supervise(self, patience_s: float | None, progress: Any) -> None:
+        from perdure.cli.answering import Answering
+
+        runtime, output = self._runtime, self._output
+
+        async def look(tree: Sequence[RunRow]) -> bool:
+            if progress is not None and not answering.busy:
+                await progress.look(tree)
+            return await answering.look(tree)
+
+        supervisor = Supervisor(runtime, self._run_id, patience_s=patience_s, look=look, asking=lambda: answering.busy)
+        answering = Answering(
+            runtime,
+            output,
+            self._order.answers,
+            _prompter(output),
+            **({"hiding": progress.hidden} if progress is not None else {}),
+            declined=supervisor.stop,
+            woken=supervisor.wake,
+        )
+
+        def interrupted(name: str) -> None:
+            output.note(f"{name}: letting what is in flight end; once more to leave at once")
+            supervisor.stop()
+
+        with Interrupts(interrupted) as interrupts:
+            try:
+                await supervisor.supervise()
+            finally:
+                await answering.stop()
+                await runtime.worker.drain(record=interrupts.received is not None)
+            if progress is not None:
+                await progress.look(await supervisor.tree())
+        if answering.unused:
+            output.note(f"answers that nothing was asked for: {', '.join(answering.unused)}")
+
+
+def _prompter(output: Output) -> Any:
+    if not on_terminal():
+        return None
+    from perdure.cli.prompts import Prompter
+
+    return Prompter(output.notes)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+async def _report(runtime: Runtime, place: Place, output: Output, run_id: str, file: str) -> int:
+    """Print how a run stands, and verify its journal."""
+    found = await portray(runtime, place, run_id, file=file)
+    code = await _code(runtime.store, found)
+    result = await outcome_of(runtime.store, found.state)
+    verified = await verify_run(runtime.store, run_id)
+    if output.json:
+        output.value(_data(found, verified, code) | result)
+        return code
+    _print_outcome(output, found, result, code)
+    output.note(str(verified))
+    return code
+
+
+async def _code(store: Store, found: Portrait) -> int:
+    """The exit code that a run's status, and what it waits for, stand for."""
+    row = found.row
+    if row.status in OF_ENDING:
+        return OF_ENDING[row.status]
+    if row.status != "waiting":
+        return WAITING
+    tree = [row]
+    for one in tree:
+        if one.status not in TERMINAL:
+            tree += await store.list_runs(RunFilter(parent_id=one.run_id, limit=10_000))
+    waits = [wait for one in tree if one.status == "waiting" for wait in await store.open_waits(run_id=one.run_id)]
+    return code_of_waits(waits, tree)
+
+
+def _data(found: Portrait, verified: Verified, code: int) -> dict[str, Any]:
+    data = portrait_data(found)
+    names = ("run_id", "workflow", "status", "reason", "crashes", "waits", "in_doubt", "why", "next")
+    settled = [step for step in found.account.steps if step.settled]
+    return {name: data[name] for name in names} | {
+        "exit_code": code,
+        "steps": len(settled),
+        "kept": sum(1 for step in settled if step.kept),
+        "verified": verified.to_dict(),
+    }
+
+
+def _print_outcome(output: Output, found: Portrait, result: dict[str, Any], code: int) -> None:
+    row, seen = found.row, found.circumstances
+    settled = [step for step in found.account.steps if step.settled]
+    kept = sum(1 for step in settled if step.kept)
+    tale = f"{len(settled)} steps" + (f", {kept} of them kept from before an interruption" if kept else "")
+    style = {COMPLETED: "green", FAILED: "red"}.get(code, "yellow")
+    took = f" in {span(row.updated_ms - row.created_ms)}" if row.status in TERMINAL else ""
+    output.note(f"run {row.run_id} {_standing(row)}{took}: {tale}", style=style)
+    if row.status == "completed" and result.get("output") is not None:
+        value = result["output"]
+        if isinstance(value, str):
+            output.line(value)
+        else:
+            output.value(value)
+    for heading, points in (("why", why(seen)), ("next", following(seen))):
+        for point in points:
+            output.note(f"  {heading}: {point.text}")
+            for detail in point.details:
+                output.note(f"    {detail}")
+            for command in point.commands:
+                output.note(f"    $ {command}")
+
+
+def _standing(row: RunRow) -> str:
+    if row.status == "paused":
+        return "is paused" if row.reason == "paused" else f"is parked ({row.reason})"
+    return {"waiting": "waits", "running": "is not finished", "pending": "has not begun"}.get(row.status, row.status)
