@@ -6,7 +6,7 @@ ended. People want to see those too, so this is a second reading of the same eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -359,7 +359,7 @@ class Account:
         return step
 
 
-_HANDLERS: Final[dict[str, Any]] = {
+_HANDLERS: Final[dict[str, Callable[[Account, Event], StepAccount | None]]] = {
     kinds.RUN_CONTINUED: Account._continued,
     kinds.RUN_REOPENED: Account._reopened,
     kinds.NODE_ENTERED: Account._entered,

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 from perdure.cli.exits import COMPLETED, FAILED
 from perdure.cli.findings import compare_index, verify_run
-from perdure.cli.output import Output
+from perdure.cli.output import Output, count
 from perdure.cli.place import Place
 from perdure.cli.times import now_ms, span
 from perdure.core.errors import CorruptRecordError
+from perdure.core.version import VERSION
 from perdure.engine.runtime import Runtime
 from perdure.journal.state import TERMINAL
 from perdure.store.port import RunFilter, RunRow, Store, WorkerRow
 from perdure.store.sqlite.version import sqlite_version
-from perdure.core.version import VERSION
 
 PAGE: Final = 500
 DAY_MS: Final = 86_400_000
@@ -61,7 +61,7 @@ async def verify_all(place: Place, output: Output) -> int:
                 output.record(verified.to_dict())
             else:
                 output.line(f"{row.run_id}: {verified}")
-    output.note(f"{checked} runs checked, {bad or 'none'} bad")
+    output.note(f"{count(checked, 'run')} checked, {bad or 'none'} bad")
     return FAILED if bad else COMPLETED
 
 
@@ -187,7 +187,7 @@ async def _runs(place: Place, runtime: Runtime, workers: Sequence[WorkerRow], *,
             Finding("workers", f"worker {worker_id} is gone and left runs in the middle; the next one goes on")
         )
     for workflow, run_ids in sorted(nobody.items()):
-        text = f"{len(run_ids)} runs of workflow {workflow!r} wait for a worker that has loaded it"
+        text = f"{count(len(run_ids), 'run')} of workflow {workflow!r}: no live worker has loaded it"
         findings.append(Finding("workers", text, commands=[place.command("worker", "FILE")]))
     return findings
 

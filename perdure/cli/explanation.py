@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from perdure.cli.account import INTERRUPTED, RETRYING, RUNNING, Account, preview
+from perdure.cli.output import count
 from perdure.cli.place import Place
 from perdure.cli.times import instant, until
 from perdure.core.events import NEVER
@@ -64,6 +65,12 @@ class Circumstances:
         """The worker that owns the run."""
         return next((worker for worker in self.workers if worker.worker_id == self.row.owner), None)
 
+    @property
+    def orphaned(self) -> bool:
+        """Whether its worker is gone."""
+        owner = self.owner
+        return self.row.owner is not None and (owner is None or not owner.alive)
+
     def able(self) -> list[WorkerRow]:
         """Live workers that have loaded the run's workflow."""
         return [
@@ -114,9 +121,9 @@ def _in_progress(seen: Circumstances) -> list[Point]:
     for step in seen.account.steps:
         if step.what != "step":
             continue
-        if step.status == RUNNING:
+        if step.status == RUNNING and not seen.orphaned:
             points.append(Point(f"{step.name} ({step.kind}) is in attempt {step.attempts}"))
-        elif step.status == INTERRUPTED:
+        elif step.status in (RUNNING, INTERRUPTED):
             fate = "is in doubt then" if step.kind == "once" else "is repeated under the same idempotency key"
             points.append(Point(f"{step.name} ({step.kind}) was cut off in attempt {step.attempts}; it {fate}"))
         elif step.status == RETRYING and step.due_ms is not None:
@@ -293,7 +300,7 @@ def _ended(seen: Circumstances) -> list[Point]:
         )
     if data.get("unread_signals"):
         names = ", ".join(dict.fromkeys(signal["name"] for signal in data["unread_signals"]))
-        points.append(Point(f"{len(data['unread_signals'])} signals were never read: {names}"))
+        points.append(Point(f"{count(len(data['unread_signals']), 'signal')} nobody read: {names}"))
     for child in data.get("live_children") or ():
         points.append(Point(f"its child {child} went on without it", [], [place.command("show", child)]))
     return points
@@ -324,12 +331,14 @@ def following(seen: Circumstances) -> list[Point]:
         ]
     if row.status == "paused":
         return _after_pause(seen)
-    nodes = ", ".join(f"{node} (attempt {attempt})" for node, attempt in state.active.items())
-    again = ", ".join(f"{node} (attempt {attempt + 1})" for node, attempt in state.reenter.items())
-    ahead = nodes or again or _routed(state)
-    text = "then " if row.status == "waiting" else ""
-    text += f"{ahead} goes on" if nodes or again else f"{ahead} begins"
-    return [Point(text), *_executor(seen)]
+    again = {node: attempt + 1 for node, attempt in state.reenter.items()}
+    lost = 1 if seen.orphaned and row.status == "running" else 0
+    active = again | {node: attempt + lost for node, attempt in state.active.items()}
+    if active:
+        text = ", ".join(f"{node} (attempt {attempt})" for node, attempt in active.items()) + " goes on"
+    else:
+        text = f"{_routed(state)} begins"
+    return [Point(f"then {text}" if row.status == "waiting" else text), *_executor(seen)]
 
 
 def _routed(state: RunState) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.cli.output import count
 from perdure.core import kinds
 from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, RunNotFoundError
 from perdure.core.events import NEVER, Event
@@ -90,8 +91,8 @@ class Verified:
         }
 
     def __str__(self) -> str:
-        artifacts = f", {self.artifacts} artifacts" if self.artifacts else ""
-        return f"journal verified: {self.records} records{artifacts}, head {self.head[:12]}"
+        artifacts = f", {count(self.artifacts, 'artifact')}" if self.artifacts else ""
+        return f"journal verified: {count(self.records, 'record')}{artifacts}, head {self.head[:12]}"
 
 
 async def verify_run(store: Store, run_id: str) -> Verified:

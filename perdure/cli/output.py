@@ -126,6 +126,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> R
     return grid
 
 
+def count(number: int, what: str) -> str:
+    """A number of things: `1 step`, `2 steps`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def to_json(value: object, *, indent: bool = False) -> str:
     """JSON text; what JSON lacks is shown as text."""
     import orjson

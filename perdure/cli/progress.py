@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from perdure.cli.account import IN_DOUBT, INTERRUPTED, RETRYING, RUNNING, WAITING, Account, StepAccount
+from perdure.cli.output import count
 from perdure.cli.story import line_of, status_text
 from perdure.cli.times import now_ms, span, until
 from perdure.core import kinds
@@ -115,7 +116,7 @@ class Progress:
         kept = [step for step in account.steps if step.settled]
         if not kept:
             return
-        self._print(Text(f"{len(kept)} steps are kept from before:", style="green"))
+        self._print(Text(f"kept from before: {count(len(kept), 'step')}", style="green"))
         for step in kept[-MOST_KEPT:]:
             self._print(line_of(step))
 
@@ -157,7 +158,7 @@ class Progress:
         grid = Table.grid(padding=(0, 1))
         text = Text(f"{root.workflow} {root.run_id}: ")
         text.append(status_text(root.status, root.reason))
-        text.append(f", {done} steps, {span(now - self._began_ms)}", style="dim")
+        text.append(f", {count(done, 'step')}, {span(now - self._began_ms)}", style="dim")
         grid.add_row(self._spinner, text)
         return grid
 
@@ -172,5 +173,6 @@ def _interruption(account: Account, event: Event) -> Text:
     kept = sum(1 for step in account.steps if step.kept and step.node == node)
     cause = "was stopped" if event.data.get("cause") == "drain" else "was lost"
     return Text(
-        f"⚡ the worker {cause} in attempt {event.data['attempt']} of {node}: {kept} steps are kept", style="yellow"
+        f"⚡ the worker {cause} in attempt {event.data['attempt']} of {node}; kept: {count(kept, 'step')}",
+        style="yellow",
     )

@@ -85,7 +85,7 @@ class Prompter:
         terms += ["yes or no"] if question.kind == "confirm" else []
         terms += [f"default: {preview(question.default)}"] if question.has_default else []
         if question.deadline_ms is not None:
-            terms.append(f"open until {until(question.deadline_ms, now_ms())}")
+            terms.append(f"closes {until(question.deadline_ms, now_ms())}")
         if terms:
             self._console.print(Text(f"  ({'; '.join(terms)})", style="dim"))
 

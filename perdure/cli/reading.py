@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from rich.text import Text
+
 from perdure.cli import story
 from perdure.cli.account import Account, preview
 from perdure.cli.explanation import Circumstances, deadline, following, why
@@ -210,10 +212,10 @@ async def show_run(place: Place, output: Output, run_id: str, *, everything: boo
         story.steps(found.account, all_rows=everything),
     ]
     if found.context:
-        shown += ["", story.Text("state", style="bold")]
-        shown += [story.Text(f"  {name} = {preview(value)}") for name, value in found.context.items()]
+        shown += ["", Text("state", style="bold")]
+        shown += [Text(f"  {name} = {preview(value)}") for name, value in found.context.items()]
     if "output" in result:
-        shown += ["", story.Text("output", style="bold"), story.Text(f"  {preview(result['output'])}")]
+        shown += ["", Text("output", style="bold"), Text(f"  {preview(result['output'])}")]
     shown += story.points("why", why(seen)) + story.points("next", following(seen))
     output.show(*shown)
     return 0

@@ -16,7 +16,7 @@ from perdure.cli.exits import COMPLETED, FAILED, OF_ENDING, WAITING
 from perdure.cli.explanation import FILE, following, why
 from perdure.cli.findings import Verified, verify_run
 from perdure.cli.interrupts import Interrupts
-from perdure.cli.output import Output
+from perdure.cli.output import Output, count
 from perdure.cli.place import Place
 from perdure.cli.reading import Portrait, outcome_of, portrait_data, portray
 from perdure.cli.supervision import Supervisor, code_of_waits
@@ -388,18 +388,18 @@ def _data(found: Portrait, verified: Verified, code: int) -> dict[str, Any]:
 
 def _print_outcome(output: Output, found: Portrait, result: dict[str, Any], code: int) -> None:
     row, seen = found.row, found.circumstances
-    settled = [step for step in found.account.steps if step.settled]
-    kept = sum(1 for step in settled if step.kept)
-    tale = f"{len(settled)} steps" + (f", {kept} of them kept from before an interruption" if kept else "")
-    style = {COMPLETED: "green", FAILED: "red"}.get(code, "yellow")
-    took = f" in {span(row.updated_ms - row.created_ms)}" if row.status in TERMINAL else ""
-    output.note(f"run {row.run_id} {_standing(row)}{took}: {tale}", style=style)
     if row.status == "completed" and result.get("output") is not None:
         value = result["output"]
         if isinstance(value, str):
             output.line(value)
         else:
             output.value(value)
+    settled = [step for step in found.account.steps if step.settled]
+    kept = sum(1 for step in settled if step.kept)
+    tale = count(len(settled), "step") + (f", {kept} of them kept from before an interruption" if kept else "")
+    style = {COMPLETED: "green", FAILED: "red"}.get(code, "yellow")
+    took = f" in {span(row.updated_ms - row.created_ms)}" if row.status in TERMINAL else ""
+    output.note(f"run {row.run_id} {_standing(row)}{took}: {tale}", style=style)
     for heading, points in (("why", why(seen)), ("next", following(seen))):
         for point in points:
             output.note(f"  {heading}: {point.text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ from perdure.cli.account import (
     StepAccount,
 )
 from perdure.cli.explanation import Point
-from perdure.cli.output import table
+from perdure.cli.output import count, table
 from perdure.cli.times import instant, span, until
 
 if TYPE_CHECKING:
@@ -81,12 +82,16 @@ def head(row: RunRow, account: Account, now_ms: int) -> RenderableType:
         ("workflow", Text(f"{row.workflow} (version {row.version})")),
         ("status", status_text(row.status, row.reason)),
         ("time", Text(took)),
-        ("journal", Text(f"{account.seq} records")),
+        ("journal", Text(count(account.seq, "record"))),
     ]
     if account.crashes:
-        count = len(account.kept())
         times = "once" if account.crashes == 1 else f"{account.crashes} times"
-        lines.append(("crashes", Text(f"its worker was lost {times}; {count} steps were kept", style="yellow")))
+        lines.append(
+            (
+                "crashes",
+                Text(f"its worker was lost {times}; kept: {count(len(account.kept()), 'step')}", style="yellow"),
+            )
+        )
     if account.generation:
         lines.append(("generation", Text(str(account.generation))))
     if row.parent_id:
@@ -116,13 +121,21 @@ def _rows(nodes: Sequence[NodeAccount]) -> Iterable[tuple[int, tuple[RenderableT
         if not single or node.status in ("failed", "interrupted") or node.attempt > 1 or not node.steps:
             yield 0, _node_row(node)
         opened: tuple[str, ...] = ()
+        alone = _alone(node.steps)
         for step in _by_place(node.steps):
             branch = step.branch
-            for depth, name in enumerate(branch):
-                if branch[: depth + 1] != opened[: depth + 1]:
+            above = branch[:-1] if branch in alone else branch  # a branch of one step needs no line of its own
+            for depth, name in enumerate(above):
+                if above[: depth + 1] != opened[: depth + 1]:
                     yield depth + 1, (Text("  " * (depth + 1) + name, style="dim"), "", "", "", "", "", "")
-            opened = branch
-            yield len(branch) + 1, _step_row(step, len(branch) + 1)
+            opened = above
+            yield len(above) + 1, _step_row(step, len(above) + 1, "/".join(branch[len(above) :]))
+
+
+def _alone(found: Sequence[StepAccount]) -> set[tuple[str, ...]]:
+    """Branches that hold one step and nothing else."""
+    counts = Counter(step.branch[:depth] for step in found for depth in range(1, len(step.branch) + 1))
+    return {step.branch for step in found if step.branch and counts[step.branch] == 1}
 
 
 def _by_place(found: Sequence[StepAccount]) -> list[StepAccount]:
@@ -151,9 +164,10 @@ def _node_row(node: NodeAccount) -> tuple[RenderableType, ...]:
     return Text(node.node, style="bold"), "node", node.status, str(node.attempt), time, crashed, detail
 
 
-def _step_row(step: StepAccount, depth: int) -> tuple[RenderableType, ...]:
+def _step_row(step: StepAccount, depth: int, branch: str) -> tuple[RenderableType, ...]:
     mark, style = MARKS[step.status]
     name = Text("  " * depth + f"{mark} ", style=style)
+    name.append(f"{branch} " if branch else "", style="dim")
     label = step.name if step.what in ("wait", "artifact", "event", "patch") else step.key
     name.append(label, style="")
     tries = str(step.attempts) if step.what == "step" else ""

@@ -23,6 +23,8 @@ PAUSE_S: Final = 0.02
 """The least time between two looks."""
 SHORT_WAIT_MS: Final = 60_000
 """Without a terminal and without a word about patience, a run is waited for if it goes on by itself so soon."""
+LOST_S: Final = 1.0
+"""After so long a run that is ours, and that nothing here holds, is taken up again."""
 MOST_CHILDREN: Final = 10_000
 
 Tree = Sequence[RunRow]
@@ -58,7 +60,7 @@ class Supervisor:
         self._stopping = False
         self._heard: asyncio.Event | None = None
         self._waiting_since_s: float | None = None
-        self._unseen: dict[str, tuple[float, float]] = {}
+        self._unseen: dict[str, float] = {}
 
     def stop(self) -> None:
         """Stop supervising."""
@@ -136,13 +138,12 @@ class Supervisor:
     def _is_lost(self, run_id: str) -> bool:
         """Whether a run that is ours has not been executed here for a while: its lease was lost, and taken back."""
         now_s = asyncio.get_running_loop().time()
-        if run_id in self._runtime.worker.executions:
+        if run_id in self._runtime.worker.held():
             self._unseen.pop(run_id, None)
             return False
-        since_s, patience_s = self._unseen.setdefault(run_id, (now_s, 2.0))
-        if now_s - since_s < patience_s:
-            return False  # it is being recovered
-        self._unseen[run_id] = (now_s, patience_s * 2)
+        if now_s - self._unseen.setdefault(run_id, now_s) < LOST_S:
+            return False
+        del self._unseen[run_id]
         return True
 
     # --- seeing when nothing can go on --------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ KINDS: Final[dict[str, KindSpec]] = {
         ("workflow", "version", "fingerprint", "input", "policy", "profile", "provenance"),
         ("code", "tags", "parent", "caller_owned", "fork", "deadline_ms"),
     ),
-    RUN_CONTINUED: KindSpec(1, ("generation", "input", "state", "signals", "children", "waits"), ("manifest",)),
+    RUN_CONTINUED: KindSpec(1, ("generation", "input", "state", "signals", "children", "waits", "manifest"), ("commands", "senders", "last_ms")),
     RUN_SUSPENDED: KindSpec(1, ("due_ms",)),
     RUN_PAUSED: KindSpec(1, ("reason",), ("command_id", "detail", "message")),
     RUN_RESUMED: KindSpec(1, (), ("command_id", "accepted", "reason")),

@@ -43,10 +43,12 @@ async def call(
     kwargs: dict[str, Any],
     info: StepInfo,
     late: Callable[[asyncio.Future[Any]], None] | None = None,
+    ready: Callable[[], None] = lambda: None,
 ) -> Any:
     """Call a step's function once.
 
     Args:
+        ready: called directly before the function; it may raise.
         late: told about the future of a thread that was abandoned, so that its late result can be noted.
 
     Raises:
@@ -57,16 +59,20 @@ async def call(
     token = step_info.set(info)
     try:
         if step.is_async:
+            ready()
             awaitable: Awaitable[Any] = step.fn(*args, **kwargs)
             if policy.timeout_s is None:
                 return await awaitable
             return await _within(services, policy.timeout_s, awaitable)
         if policy.isolation == "inline":
+            ready()
             value = step.fn(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
         if policy.isolation == "process":
-            return await _in_process(services, step, args, kwargs, info)
-        return await _in_thread(services, step, policy, args, kwargs, info, late)
+            return await _in_process(services, step, args, kwargs, info, ready)
+        async with services.thread_places:  # one that is abandoned gives its place away
+            ready()
+            return await _in_thread(services, step, policy, args, kwargs, info, late)
     finally:
         step_info.reset(token)
 
@@ -101,33 +107,35 @@ async def _in_thread(
         else:
             await _within(services, policy.timeout_s, asyncio.wait((future,)))
     except asyncio.CancelledError:
-        _abandon(services, future, late)
+        _abandon(future, late)
         raise
     except TimedOut as error:
         if not future.done():
-            _abandon(services, future, late)
+            _abandon(future, late)
             raise TimedOut(error.timeout_s, thread=True) from error
     return future.result()
 
 
 async def _in_process(
-    services: Services, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], info: StepInfo
+    services: Services,
+    step: Step[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    info: StepInfo,
+    ready: Callable[[], None],
 ) -> Any:
     from perdure.engine.processes import call_in_process
 
     timeout_s = step.policy.timeout_s
     async with services.process_places:
+        ready()
         called = call_in_process(step, args, kwargs, info)
         return await (called if timeout_s is None else _within(services, timeout_s, called))
 
 
-def _abandon(
-    services: Services, future: asyncio.Future[Any], late: Callable[[asyncio.Future[Any]], None] | None
-) -> None:
-    if future.done():
-        return
-    services.threads.abandon()
-    future.add_done_callback(late if late is not None else _ignore)
+def _abandon(future: asyncio.Future[Any], late: Callable[[asyncio.Future[Any]], None] | None) -> None:
+    if not future.done():
+        future.add_done_callback(late if late is not None else _ignore)
 
 
 def _ignore(future: asyncio.Future[Any]) -> None:

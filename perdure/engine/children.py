@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 import orjson
 
 from perdure.core import kinds
-from perdure.core.errors import ChildFailed, PerdureError, RunAbandoned
+from perdure.core.errors import ChildFailed, PerdureError, RunAbandoned, StoreError
 from perdure.core.events import IndexChange
 from perdure.core.ids import child_run_id
 from perdure.engine import waiting
@@ -83,7 +83,10 @@ async def spawn(
     child = execution.log.state.children.get(child_id)
     if child is None or child.settled is None:
         assert execution.services.start_child is not None
-        await execution.services.start_child(child_id, graph, raw, execution.run_id, scope.path, key)
+        try:
+            await execution.services.start_child(child_id, graph, raw, execution.run_id, scope.path, key)
+        except StoreError as error:
+            execution.abandon(error)
     return child_id, graph
 
 
@@ -138,7 +141,11 @@ async def settle_children(execution: Execution) -> None:
         if settled is not None and settled.settled is not None:
             execution.settle(waiter, settled.settled)
             continue
-        row = await execution.services.store.get_run(waiter.child)
+        try:
+            row = await execution.services.store.get_run(waiter.child)
+        except StoreError as error:
+            execution.log.lost(error)  # recovered from the store, as soon as that answers again
+            return
         if row is None or row.status not in TERMINAL or waiter.future.done() or waiter.child in execution.settling:
             continue
         execution.settling.add(waiter.child)

@@ -152,7 +152,8 @@ class Commanding(Face):
         """Undo a pause, or let a parked run go on.
 
         Args:
-            accept_definition: for a run parked as `definition_changed`: go on with the definition that is loaded here.
+            accept_definition: for a run parked as `definition_changed`: go on with the definition that is loaded here,
+                or, where the workflow is not loaded, with the one that the run was parked for.
 
         Raises:
             StateError: it is not paused.
@@ -160,8 +161,9 @@ class Commanding(Face):
         """
         accepted: str | None = None
         if accept_definition:
-            row = await self.run(run_id).row()
-            accepted = self.registry.get(row.workflow).fingerprint
+            state = await self.run(run_id).fold()
+            accepted = None if state.workflow in self.registry else state.detail.get("loaded")
+            accepted = accepted or self.registry.get(state.workflow).fingerprint
         await self._command(run_id, lambda state: decide.resume(state, command_id, accepted=accepted), actor)
 
     async def retry(

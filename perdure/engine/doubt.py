@@ -32,43 +32,46 @@ class _Answer:
 
 
 NotDone: Final = _Answer("NotDone")
-"""What a probe returns when it found that the effect did not happen: the step is tried again."""
+"""What a probe returns when it found that the effect did not happen: the step is tried again, after a call that failed
+as often as it has attempts."""
 Unknown: Final = _Answer("Unknown")
 """What a probe returns when it cannot tell: a person is asked."""
 
 
-async def settle_doubt(made: StepCall, record: Record) -> bool:
+async def settle_doubt(made: StepCall, record: Record, error: BaseException | None = None) -> bool:
     """Resolve a doubt by the step's policy.
 
+    Args:
+        error: how the call ended that left it in doubt; `None` when the worker was lost.
+
     Returns:
-        True when the step has its fact now, False when it is known not to have happened and is to be tried again.
+        True when the step has its fact now, False when it is to be tried again (its time has come then).
     """
     resolution = record.resolution.data if record.resolution is not None else None
     while True:
         if resolution is None:
-            resolution = await _by_policy(made)
+            resolution = await _by_policy(made, error)
         if resolution["resolution"] == "not_done":
-            _try_again(made, record)
-            return False
+            return await _not_done(made, record, resolution, error)
         if resolution["resolution"] == "fail":
-            error = resolution.get("error") or _doubt_error("the step was in doubt and was resolved as failed")
-            _settle(made, record, kinds.STEP_FAILED, made.fact(error=error))
+            recorded = resolution.get("error") or _doubt_error("the step was in doubt and was resolved as failed")
+            _settle(made, record, kinds.STEP_FAILED, made.fact(error=recorded))
             return True
         try:
             data = await _done_value(made, resolution)
-        except (ValueRefusedError, InputTypeError) as error:
-            _doubt_again(made, f"the value that was given does not fit: {error.message}")
+        except (ValueRefusedError, InputTypeError) as misfit:
+            _doubt_again(made, record, f"the value that was given does not fit: {misfit.message}")
             resolution = None
             continue
         _settle(made, record, kinds.STEP_COMPLETED, made.fact(result=orjson.Fragment(data)))
         return True
 
 
-async def _by_policy(made: StepCall) -> dict[str, Any]:
+async def _by_policy(made: StepCall, error: BaseException | None) -> dict[str, Any]:
     policy = made.policy
     if policy.in_doubt == "fail":
         return {"resolution": "fail", "by": "policy"}
-    if policy.in_doubt in ("retry", "probe"):
+    if policy.in_doubt == "probe" or (policy.in_doubt == "retry" and (error is None or _may_repeat(made))):
         assert policy.timeout_s is not None
         await made.execution.wait_out_lost_lease(made.scope, made.key, policy.timeout_s)
         if policy.in_doubt == "retry":
@@ -77,6 +80,12 @@ async def _by_policy(made: StepCall) -> dict[str, Any]:
         if found is not None:
             return found
     return await _asked(made)
+
+
+def _may_repeat(made: StepCall) -> bool:
+    """Whether `in_doubt="retry"` repeats a call that ended without an answer: once at least, and as often as the step
+    has attempts. When a worker was lost it is repeated however often: there the crash budget is the limit."""
+    return made.tried < max(made.policy.attempts, 2) and made.in_time(made.backoff_s())
 
 
 async def _probed(made: StepCall) -> dict[str, Any] | None:
@@ -132,24 +141,44 @@ def _settle(made: StepCall, record: Record, kind: str, payload: bytes) -> None:
     record.doubt = None
 
 
-def _try_again(made: StepCall, record: Record) -> None:
-    now_ms = made.execution.services.clock.now_ms()
+async def _not_done(
+    made: StepCall, record: Record, resolution: dict[str, Any], error: BaseException | None
+) -> bool:
+    """It did not happen, or is to be repeated: at once if a person says so or the worker was lost; otherwise it was a
+    failed attempt like others, and the policy's limits hold. Returns as `settle_doubt` does."""
+    if error is None or resolution.get("by", "person") == "person":
+        await _try_again(made, record, 0.0, free=True)
+        return False
+    delay_s = made.backoff_s()
+    if resolution["by"] == "probe" and not (made.repeats(error) and made.in_time(delay_s)):
+        _settle(made, record, kinds.STEP_FAILED, made.failure(error))
+        return True
+    await _try_again(made, record, delay_s, free=False)
+    return False
+
+
+async def _try_again(made: StepCall, record: Record, delay_s: float, *, free: bool) -> None:
+    execution = made.execution
+    due_ms = execution.services.clock.now_ms() + int(delay_s * 1000)
     payload = {
         "attempt": made.attempt,
-        "error": _doubt_error("it was found not to have happened"),
-        "due_ms": now_ms,
+        "error": _doubt_error("it was in doubt and is tried again"),
+        "due_ms": due_ms,
         "fingerprint": made.fingerprint,
         "since_ms": made.since_ms,
-        "free": True,
     }
-    made.free_waits += 1
+    if free:
+        made.free_waits += 1
+        payload["free"] = True
     made.append(kinds.STEP_RETRIED, orjson.dumps(payload))
     record.doubt = None
     record.resolution = None
+    await execution.pause_until(made.scope, due_ms)
 
 
-def _doubt_again(made: StepCall, cause: str) -> None:
+def _doubt_again(made: StepCall, record: Record, cause: str) -> None:
     made.append(kinds.STEP_DOUBTED, orjson.dumps({"attempt": made.attempt, "cause": cause}))
+    record.resolution = None
 
 
 def _doubt_error(message: str) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from perdure.core import kinds
 from perdure.core.events import NEVER, Draft, IndexChange
+from perdure.engine.large import by_reference
 from perdure.journal.state import RunState
 from perdure.workflow.graph import Break, Finish
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from perdure.engine.execution import Ending, Execution
     from perdure.engine.log import RunLog
     from perdure.engine.services import Services
+
+MOST_CARRIED: Final = 1000
+"""How many of the newest senders' and commands' ids a new generation still recognises."""
 
 
 async def conclude(execution: Execution, route: Finish | Break) -> None:
@@ -92,7 +96,15 @@ async def continue_run(execution: Execution, data: bytes) -> None:
     """Append `run.continued`: a new generation with its input, the state, unread signals and live children."""
     log = execution.log
     await log.barrier()
-    state_bytes = orjson.dumps(execution.merger.state)
+    keep = log.keep
+    values = {
+        name: orjson.Fragment(by_reference(execution.redact(orjson.dumps(value)), keep))
+        for name, value in execution.merger.state.items()
+    }
+    given = {
+        name: orjson.Fragment(by_reference(execution.redact(orjson.dumps(value)), keep))
+        for name, value in orjson.loads(data).items()
+    }
 
     def again(state: RunState) -> Draft | None:
         if state.cancel_requested is not None or state.paused is not None:
@@ -110,13 +122,17 @@ async def continue_run(execution: Execution, data: bytes) -> None:
         ]
         payload = {
             "generation": state.generation + 1,
-            "input": orjson.Fragment(data),
-            "state": orjson.Fragment(state_bytes),
+            "input": given,
+            "state": values,
             "signals": [{k: v for k, v in signal.items() if v is not None} for signal in signals],
             "children": children,
             "waits": [],
             "manifest": {name: value for name, value in state.manifest.items() if name != "input"},
-            "senders": list(state.senders)[-1000:],
+            "senders": list(state.senders)[-MOST_CARRIED:],
+            "commands": {
+                command_id: event.kind for command_id, event in list(state.commands.items())[-MOST_CARRIED:]
+            },
+            "last_ms": execution.last_now_ms,
         }
         change = IndexChange(base_seq=state.seq + 1)
         return execution.services.draft(kinds.RUN_CONTINUED, execution.redact(orjson.dumps(payload)), change=change)

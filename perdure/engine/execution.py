@@ -17,10 +17,13 @@ import orjson
 
 from perdure.core import kinds
 from perdure.core.errors import (
+    ArtifactNotFoundError,
+    CorruptRecordError,
     InputTypeError,
     MergeConflictError,
     PerdureError,
     RunAbandoned,
+    StoreError,
     ValueRefusedError,
 )
 from perdure.core.events import Draft, Event, IndexChange
@@ -353,7 +356,7 @@ class Execution(Strands):
         if self._breath >= BREATH:
             self._breath = 0
             if self.log.backlog > MOST_BACKLOG:
-                await self.log.barrier()
+                await self.barrier()
             else:
                 await asyncio.sleep(0)
 
@@ -393,18 +396,43 @@ class Execution(Strands):
 
     async def value_of(self, data: dict[str, Any], name: str) -> Any:
         """The JSON tree of a payload's field, or of the artifact that holds it."""
-        return await resolved(self.services.store, data.get(name))
+        return await self.loaded(data.get(name))
+
+    async def loaded(self, tree: Any) -> Any:
+        """The JSON tree that a payload holds or refers to.
+
+        A store that cannot be read now, or an artifact that is not what was written, is nothing that the author's code
+        may decide on: the run is recovered later, or parked.
+        """
+        try:
+            return await resolved(self.services.store, tree)
+        except StoreError as error:
+            self.abandon(error)
+        except (ArtifactNotFoundError, CorruptRecordError) as error:
+            drift.park(self, "corrupt_record", error.message, dict(error.ids))
+
+    def abandon(self, error: PerdureError) -> NoReturn:
+        """End this turn, because the store failed; the run is recovered from it."""
+        self.log.lost(error)
+        raise RunAbandoned(error.message) from error
+
+    async def barrier(self) -> None:
+        """As the log's, for the author's code: what ended this turn is not for it to catch."""
+        try:
+            await self.log.barrier()
+        except PerdureError as error:
+            raise RunAbandoned(error.message) from error
 
     async def _load_large_values(self) -> None:
         """State is read synchronously, so large values of it are loaded beforehand."""
         state = self.log.state
         for place in (state.context, state.base, *state.node_writes.values()):
             for name, value in place.items():
-                place[name] = await resolved(self.services.store, value)
+                place[name] = await self.loaded(value)
         self.merger = self._merged(state)
         for name, result in list(self.results.items()):
-            self.results[name] = result._replace(output=await resolved(self.services.store, result.output))
-        self.input_tree = {name: await resolved(self.services.store, value) for name, value in state.input.items()}
+            self.results[name] = result._replace(output=await self.loaded(result.output))
+        self.input_tree = {name: await self.loaded(value) for name, value in state.input.items()}
 
     def output_of(self, name: str) -> Any:
         """The decoded output of a node that has completed."""

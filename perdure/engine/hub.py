@@ -14,9 +14,10 @@ class Hub:
     """Notices of commits, by run."""
 
     def __init__(self) -> None:
-        self._watchers: dict[str, set[asyncio.Event]] = {}
-        self._all: set[asyncio.Event] = set()
-        self._outcomes: dict[str, set[asyncio.Event]] = {}
+        # Dictionaries for their order: a set's depends on where in memory things lie, and no two runs would be alike.
+        self._watchers: dict[str, dict[asyncio.Event, None]] = {}
+        self._all: dict[asyncio.Event, None] = {}
+        self._outcomes: dict[str, dict[asyncio.Event, None]] = {}
         self._listeners: dict[str, dict[Callable[[], None], None]] = {}
 
     @property
@@ -28,12 +29,12 @@ class Hub:
     def watch_outcome(self, run_id: str) -> Iterator[asyncio.Event]:
         """An event that is set when the run has ended or was paused; whoever watches clears it."""
         event = asyncio.Event()
-        place = self._outcomes.setdefault(run_id, set())
-        place.add(event)
+        place = self._outcomes.setdefault(run_id, {})
+        place[event] = None
         try:
             yield event
         finally:
-            place.discard(event)
+            place.pop(event, None)
             if not place:
                 self._outcomes.pop(run_id, None)
 
@@ -41,12 +42,12 @@ class Hub:
     def watch(self, run_id: str | None) -> Iterator[asyncio.Event]:
         """An event that is set when the run (any run, for `None`) has grown; whoever watches clears it."""
         event = asyncio.Event()
-        place = self._all if run_id is None else self._watchers.setdefault(run_id, set())
-        place.add(event)
+        place = self._all if run_id is None else self._watchers.setdefault(run_id, {})
+        place[event] = None
         try:
             yield event
         finally:
-            place.discard(event)
+            place.pop(event, None)
             if run_id is not None and not place:
                 self._watchers.pop(run_id, None)
 

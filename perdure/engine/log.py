@@ -349,7 +349,7 @@ def _leave_waiting(entries: list[_Entry]) -> None:
 
 
 def _stay_paused(entries: list[_Entry]) -> None:
-    """What was under way when somebody paused the run is appended behind the pause, and does not undo it in the index."""
+    """What was under way when the run was paused is appended behind that, and does not undo it in the index."""
     for entry in entries:
         draft = entry.draft
         if draft.change is not None and draft.kind != kinds.RUN_PAUSED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random as _random
 import uuid as _uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, overload
@@ -19,6 +19,7 @@ from perdure.core.errors import (
     InputTypeError,
     SecretLeakError,
     StateError,
+    StoreError,
     ValueTooLargeError,
 )
 from perdure.core.ids import check_key, check_name
@@ -296,10 +297,13 @@ class Run:
 
     async def _cancel_child(self, child_id: str, reason: str) -> None:
         self._execution.check()
-        await self._execution.log.barrier()
+        await self._execution.barrier()
         cancel_run = self._execution.services.cancel_run
         assert cancel_run is not None
-        await cancel_run(child_id, reason=reason, command_id=f"cancel-{self.id}")
+        try:
+            await cancel_run(child_id, reason=reason, command_id=f"cancel-{self.id}")
+        except StoreError as error:
+            self._execution.abandon(error)
 
     # --- branches -----------------------------------------------------------------------------------------------------
 
@@ -315,7 +319,12 @@ class Run:
         Raises:
             The failure of the first branch that failed; `MergeConflictError` if two wrote one state key differently.
         """
-        return await self._join("gather", key, [branching.as_work(item) for item in work], None)
+        try:
+            return await self._join("gather", key, [branching.as_work(item) for item in work], None)
+        finally:
+            for item in work:
+                if isinstance(item, Coroutine):
+                    item.close()  # a branch that never began never awaited it
 
     async def map(
         self,
@@ -423,6 +432,7 @@ class Run:
             )
         scope = self._scope()
         execution.check()
+        self._refuse_open(scope, f"emit {name}")
         key = scope.key_for(f"emit.{name}", None)
         record = scope.recall(key)
         if record is not None:
@@ -459,6 +469,7 @@ class Run:
         sha = sha256(data).hexdigest()
         artifact = Artifact(sha, len(data), media_type or guessed, name)
         scope = self._scope()
+        self._refuse_open(scope, "put")
         key = scope.key_for("put", None)
         record = scope.recall(key)
         if record is not None:
@@ -473,9 +484,12 @@ class Run:
     async def get(self, artifact: Artifact | str) -> bytes:
         """The bytes of an artifact."""
         self._execution.check()
-        await self._execution.log.barrier()
+        await self._execution.barrier()
         name = artifact if isinstance(artifact, str) else artifact.sha256
-        return await self._execution.services.store.get_artifact(name)
+        try:
+            return await self._execution.services.store.get_artifact(name)
+        except StoreError as error:
+            self._execution.abandon(error)
 
     def patched(self, patch: str) -> bool:
         """Whether a code change named `patch` applies to this run.
@@ -487,6 +501,7 @@ class Run:
         execution = self._execution
         execution.check()
         scope = self._scope()
+        self._refuse_open(scope, f"patched {patch}")
         key = f"patched.{patch}"
         record = scope.recall(key)
         if record is not None and record.fact is not None:
@@ -528,7 +543,6 @@ class Run:
         try:
             await asyncio.wait((future,))
         except asyncio.CancelledError:
-            execution.services.threads.abandon()
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
         return future.result()

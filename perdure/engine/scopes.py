@@ -8,7 +8,7 @@ coroutine its own scope although both were made with the same `run`.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from perdure.core.errors import ScopeInUseError
 from perdure.core.ids import check_key
@@ -73,18 +73,30 @@ class Scope:
         """The key of the next call: the explicit one, or the name and its occurrence (`search`, `search#2`).
 
         Raises:
-            ScopeInUseError: the explicit key was used before in this scope.
+            ScopeInUseError: the key was used before in this scope, given or derived.
         """
         if explicit is None:
             count = self._counts[name] = self._counts.get(name, 0) + 1
-            return name if count == 1 else f"{name}#{count}"
+            key = name if count == 1 else f"{name}#{count}"
+            if self._explicit and key in self._explicit:
+                self._refuse_twice(key)
+            return key
         check_key(explicit)
-        if explicit in self._explicit:
-            raise ScopeInUseError(
-                f"key {explicit!r} is used twice in scope {self.path}", run_id=self.execution.run_id, key=explicit
-            )
+        if explicit in self._explicit or self._was_derived(explicit):
+            self._refuse_twice(explicit)
         self._explicit.add(explicit)
         return explicit
+
+    def _was_derived(self, key: str) -> bool:
+        """Whether a call without an explicit key has this one."""
+        name, _, occurrence = key.rpartition("#")
+        count = self._counts.get(name, 0)
+        return key in self._counts or (count > 1 and occurrence in map(str, range(2, count + 1)))
+
+    def _refuse_twice(self, key: str) -> NoReturn:
+        raise ScopeInUseError(
+            f"key {key!r} is used twice in scope {self.path}", run_id=self.execution.run_id, key=key
+        )
 
     def recall(self, key: str) -> Record | None:
         """What is recorded under a key, which now counts as asked for."""

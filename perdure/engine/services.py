@@ -76,10 +76,12 @@ class Services:
     due: Callable[[], None] = lambda: None
     start_child: Callable[..., Awaitable[None]] | None = None
     cancel_run: Callable[..., Awaitable[None]] | None = None
+    thread_places: asyncio.Semaphore = field(init=False)
     process_places: asyncio.Semaphore = field(init=False)
     running_threads: dict[tuple[str, str, str], asyncio.Future[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.thread_places = asyncio.Semaphore(self.limits.step_threads)
         self.process_places = asyncio.Semaphore(self.limits.step_threads)
 
     def draft(

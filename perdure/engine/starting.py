@@ -8,8 +8,10 @@ from typing import Any, ParamSpec, TypeVar
 import orjson
 
 from perdure.core import kinds
+from perdure.core.canonical import canonical
 from perdure.core.errors import (
     InputError,
+    OutcomeUnknownError,
     RunConflictError,
     SecretLeakError,
 )
@@ -148,6 +150,10 @@ class Starting(Commanding):
         except RunConflictError:
             await self._same_start(run_id, graph, data)
             return
+        except OutcomeUnknownError:
+            if adopt:
+                worker.recheck(run_id)
+            raise
         if adopt:
             event = Event(
                 run_id, 1, draft.kind, draft.time_ms, None, None, None, draft.actor, 0, b"", draft.salt, draft.payload
@@ -183,7 +189,7 @@ class Starting(Commanding):
         recorded = events[0].data if events else None
         if recorded is not None and recorded["workflow"] == graph.name:
             tree = {name: await resolved(self.store, value) for name, value in recorded["input"].items()}
-            if tree == orjson.loads(data):
+            if canonical(tree) == self._services.redactor.redact_bytes(data):
                 self._services.due()
                 return
         raise RunConflictError(f"run id {run_id!r} is taken by another workflow or another input", run_id=run_id)

@@ -11,12 +11,14 @@ and a record without a fact is gone on with where the crash left it.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from perdure.core import kinds
+from perdure.core.canonical import canonical
 from perdure.core.errors import (
     FencedError,
     InputTypeError,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from perdure.engine.execution import Execution
     from perdure.engine.scopes import Scope
     from perdure.workflow.steps import Step
+
+KEY_FORGOTTEN: Final = "by the time of the next attempt the other side may have forgotten the idempotency key"
 
 
 class StepCall:
@@ -122,6 +126,38 @@ class StepCall:
         payload["duration_ms"] = max(0, execution.services.clock.now_ms() - self.started_ms)
         return orjson.dumps(payload)
 
+    def failure(self, error: BaseException) -> bytes:
+        """The payload of `step.failed` for an exception."""
+        described = describe(error)
+        if isinstance(error, self.policy.raises):
+            described["args"] = arguments_of(error)
+        return self.fact(error=described)
+
+    # --- the limits of its policy -------------------------------------------------------------------------------------
+
+    @property
+    def tried(self) -> int:
+        """How many attempts were used up."""
+        return self.attempt - self.free_waits
+
+    def repeats(self, error: BaseException) -> bool:
+        """Whether an attempt that ended like this is followed by another one."""
+        return isinstance(error, (*self.policy.retry_on, TimedOut)) and self.tried < self.policy.attempts
+
+    def backoff_s(self) -> float:
+        """The delay before the next attempt."""
+        return self.policy.backoff.delay_s(self.tried, self.execution.services.random.uniform())
+
+    def in_time(self, delay_s: float) -> bool:
+        """Whether another attempt after this delay begins before `give_up_after`."""
+        limit_s = self.policy.give_up_after_s
+        if limit_s is None:
+            return True
+        assert self.since_ms is not None
+        return (self.execution.services.clock.now_ms() - self.since_ms) / 1000 + delay_s < limit_s
+
+    # --- what others ask of it ----------------------------------------------------------------------------------------
+
     def append(self, kind: str, payload: bytes) -> None:
         """Append in the background under this step's key."""
         execution = self.execution
@@ -160,7 +196,7 @@ async def run_step(
             run_id=execution.run_id,
             step=step.name,
         )
-    made = StepCall(execution, scope, step, scope.key_for(step.name, key or step.key), data)
+    made = StepCall(execution, scope, step, scope.key_for(step.name, step.key if key is None else key), data)
     record = made.record = scope.recall(made.key)
     if record is not None:
         if record.what != "step" or (record.fingerprint and record.fingerprint != made.fingerprint):
@@ -175,7 +211,7 @@ async def run_step(
     if execution.permits is not None:
         await execution.permit()
     made.args, made.kwargs = args, kwargs
-    if not _immutable(args, kwargs):
+    if not (step.plain_input and _immutable(args, kwargs)):
         made.args, made.kwargs = step.load_input(orjson.loads(data))
     if record is not None and await _resumed(made, record):
         return await _replayed(made, record)
@@ -221,7 +257,11 @@ async def _resumed(made: StepCall, record: Record) -> bool:
         return await settle_doubt(made, record)
     if record.due_ms is not None:
         await execution.pause_until(made.scope, record.due_ms)
-    elif record.intent is not None and (made.policy.kind == "once" or _window_over(made)):
+        if not _window_over(made):
+            return False
+        doubt(made, KEY_FORGOTTEN, None)
+        return await settle_doubt(made, record)
+    if record.intent is not None and (made.policy.kind == "once" or _window_over(made)):
         doubt(made, "the answer was lost with the worker", None)
         return await settle_doubt(made, record)
     return False
@@ -243,6 +283,7 @@ async def _take_recorded_input(made: StepCall, record: Record) -> None:
         made.args, made.kwargs = made.step.load_input(tree)
     except (ValueRefusedError, InputTypeError) as error:
         await made.execution.drifted_type(made.scope, made.key, "input", error)
+    made.data = canonical(tree)
 
 
 # --- live -------------------------------------------------------------------------------------------------------------
@@ -266,10 +307,10 @@ async def _attempts(made: StepCall) -> Any:
         except (RunAbandoned, KeyboardInterrupt, SystemExit):
             raise
         except asyncio.CancelledError:
+            if policy.isolation == "thread" and not made.step.is_async:
+                made.append(kinds.STEP_ABANDONED, orjson.dumps({"attempt": made.attempt, "cause": "cancelled"}))
             if once and execution.stopping in (None, "cancel"):
                 doubt(made, "the call was cancelled", None)
-            elif policy.isolation == "thread" and not made.step.is_async:
-                made.append(kinds.STEP_ABANDONED, orjson.dumps({"attempt": made.attempt, "cause": "cancelled"}))
             raise
         except BaseException as error:
             if not isinstance(error, Exception | BaseExceptionGroup):
@@ -277,17 +318,19 @@ async def _attempts(made: StepCall) -> Any:
             settled = await _failed(made, error)
             if settled is not None:
                 return settled[0]
+            # The function may have changed what it was given.
+            made.args, made.kwargs = made.step.load_input(orjson.loads(made.data))
             continue
         result = _completed(made, value)
         if policy.commit_now:
-            await execution.log.barrier()
+            await execution.barrier()
         elif not policy.effect:
             await execution.breathe()
         return result
 
 
 async def _intend(made: StepCall) -> None:
-    """Commit the intent, and with it all that stands before it; then check the lease."""
+    """Commit the intent, and with it all that stands before it."""
     execution = made.execution
     services = execution.services
     draft = services.draft(
@@ -300,10 +343,23 @@ async def _intend(made: StepCall) -> None:
     if not stands:
         execution.check()
         raise RunAbandoned("the start of a step was withdrawn")
-    if services.lease is not None and not services.lease.valid():
+
+
+def _check_lease(made: StepCall) -> None:
+    """Directly before an effect's call: this worker may not begin it when its lease has ended.
+
+    A store that no other process can write to has nobody who could have taken the run; its append was just accepted.
+    """
+    execution = made.execution
+    services = execution.services
+    if services.store.shared and services.lease is not None and not services.lease.valid():
         ended = FencedError("the lease ended before the effect began", run_id=execution.run_id)
         execution.log.lost(ended)
         raise RunAbandoned(ended.message)
+
+
+def _nothing() -> None:
+    """What is to be checked before a step that changes nothing."""
 
 
 async def _call(made: StepCall, *, shielded: bool) -> Any:
@@ -313,7 +369,13 @@ async def _call(made: StepCall, *, shielded: bool) -> Any:
     execution.in_step[task] = shielded
     try:
         return await call(
-            execution.services, made.step, made.args, made.kwargs, made.info(), lambda future: _late(made, future)
+            execution.services,
+            made.step,
+            made.args,
+            made.kwargs,
+            made.info(),
+            lambda future: _late(made, future),
+            partial(_check_lease, made) if made.policy.effect else _nothing,
         )
     finally:
         execution.in_step.pop(task, None)
@@ -350,6 +412,9 @@ def _completed(made: StepCall, value: Any) -> Any:
         if type(value) is RefusedResult:
             raise value.error
         data = step.output.dump(value, "$")
+        redacted = made.execution.redact(data)
+        if redacted is not data:
+            step.output.load(redacted)  # the label of a secret need not be of the declared type
     except PerdureError as error:
         payload = made.fact(result_refused=True, error=describe(error))
         made.append(kinds.STEP_COMPLETED, payload)
@@ -361,7 +426,6 @@ def _completed(made: StepCall, value: Any) -> Any:
             made.key,
         ) from error
     execution = made.execution
-    redacted = execution.redact(data)
     recorded = by_reference(redacted, execution.log.keep)
     made.append(kinds.STEP_COMPLETED, made.fact(result=orjson.Fragment(recorded)))
     if redacted is data and is_scalar(value) and step.output.plain:
@@ -387,39 +451,22 @@ async def _failed(made: StepCall, error: BaseException) -> tuple[Any] | None:
     if lost or _window_over(made):
         doubt(made, "the call ended without an answer", error)
         assert made.record is not None
-        if await settle_doubt(made, made.record):
+        if await settle_doubt(made, made.record, error):
             return (await _replayed(made, made.record),)
         return None
-    if wait_s is not None and _in_time(made, wait_s):
-        await _retry(made, error, wait_s, free=True)
-        return None
-    tried = made.attempt - made.free_waits
-    retryable = isinstance(error, (*policy.retry_on, TimedOut))
-    if wait_s is None and retryable and tried < policy.attempts:
-        delay_s = policy.backoff.delay_s(tried, execution.services.random.uniform())
-        if _in_time(made, delay_s):
-            await _retry(made, error, delay_s, free=False)
-            return None
-    described = describe(error)
-    if isinstance(error, policy.raises):
-        described["args"] = arguments_of(error)
-    payload = made.fact(error=described)
-    redacted = execution.redact(payload)
+    if wait_s is not None and made.in_time(wait_s):
+        return await _retry(made, error, wait_s, free=True)
+    if wait_s is None and made.repeats(error):
+        delay_s = made.backoff_s()
+        if made.in_time(delay_s):
+            return await _retry(made, error, delay_s, free=False)
+    redacted = execution.redact(made.failure(error))
     made.append(kinds.STEP_FAILED, redacted)
     raise revive(orjson.loads(redacted), policy, execution.run_id, made.scope.path, made.key) from error
 
 
-def _in_time(made: StepCall, delay_s: float) -> bool:
-    """Whether another attempt after this delay begins before `give_up_after`."""
-    limit_s = made.policy.give_up_after_s
-    if limit_s is None:
-        return True
-    assert made.since_ms is not None
-    return (made.execution.services.clock.now_ms() - made.since_ms) / 1000 + delay_s < limit_s
-
-
-async def _retry(made: StepCall, error: BaseException, delay_s: float, *, free: bool) -> None:
-    """Record that an attempt failed and when the next is due, and wait for it."""
+async def _retry(made: StepCall, error: BaseException, delay_s: float, *, free: bool) -> tuple[Any] | None:
+    """Record that an attempt failed and when the next is due, and wait for it; what it gives is as for `_failed`."""
     execution = made.execution
     due_ms = execution.services.clock.now_ms() + int(delay_s * 1000)
     if free:
@@ -433,6 +480,11 @@ async def _retry(made: StepCall, error: BaseException, delay_s: float, *, free: 
     } | ({"free": True} if free else {})
     made.append(kinds.STEP_RETRIED, execution.redact(orjson.dumps(payload)))
     await execution.pause_until(made.scope, due_ms)
+    if not _window_over(made):
+        return None
+    doubt(made, KEY_FORGOTTEN, None)
+    assert made.record is not None
+    return (await _replayed(made, made.record),) if await settle_doubt(made, made.record) else None
 
 
 def doubt(made: StepCall, cause: str, error: BaseException | None) -> None:

@@ -50,7 +50,7 @@ class Strands:
         self.lost_until_s = lost_until_s
         self.stopping: Stop | None = None
         self.in_step: dict[asyncio.Task[Any], bool] = {}
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in order; a set has one that nobody can repeat
         self.waiters: dict[str, Waiter] = {}
         self.permits: int | None = None
         self.idle = asyncio.Event()
@@ -61,7 +61,7 @@ class Strands:
         self._woken = False
         self._linger: Timer | None = None
         self._grace: asyncio.TimerHandle | Timer | None = None
-        self._background: set[asyncio.Task[Any]] = set()
+        self._background: dict[asyncio.Task[Any], None] = {}
         self._changed = asyncio.Event()
 
     # --- tasks --------------------------------------------------------------------------------------------------------
@@ -69,15 +69,15 @@ class Strands:
     def start_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a strand of the run's code; it is cancelled when the execution stops."""
         task = asyncio.ensure_future(coroutine)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks[task] = None
+        task.add_done_callback(self.tasks.pop)
         return task
 
     def background(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run something of the engine's own."""
         task = asyncio.ensure_future(coroutine)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._background[task] = None
+        task.add_done_callback(self._background.pop)
 
     async def _end_tasks(self) -> None:
         while self.tasks:

@@ -115,7 +115,7 @@ async def block(execution: Execution, scope: Scope, key: str, data: dict[str, An
                 return future.result()
         execution.blocked(waiter)
         try:
-            await execution.log.barrier()
+            await execution.barrier()
             return await future
         finally:
             execution.unblocked(waiter)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from perdure.core.errors import FencedError, PerdureError, StoreError
+from perdure.core.errors import FencedError, PerdureError, RunNotFoundError, StoreError
 from perdure.core.events import Head
 from perdure.engine.execution import Ending, Execution
 from perdure.engine.log import RunLog
@@ -190,6 +190,10 @@ class Worker:
         self._spawn(run_id, self._drive(execution))
         return execution
 
+    def recheck(self, run_id: str) -> None:
+        """The commit that gave a run to this worker was not confirmed: take the run up if it is there."""
+        self._spawn(run_id, self._retry_later(run_id))
+
     def held(self) -> list[str]:
         """Ids of the runs that are recovered, executed or given back here."""
         return [*self._tasks, *(claimed.row.run_id for claimed in self._suspects)]
@@ -268,8 +272,12 @@ class Worker:
         while not self._closing:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+            if run_id in self.executions:
+                return  # it was taken up in the meantime
             try:
                 claimed = await self._services.store.claim_run(self.lease, run_id)
+            except RunNotFoundError:
+                return
             except StoreError:
                 continue
             if claimed is not None:

@@ -35,7 +35,7 @@ def fold(state: RunState, event: Event) -> RunState:
     handler = _HANDLERS.get(event.kind)
     if handler is not None:
         handler(state, event)
-    elif event.key is not None:
+    elif event.key is not None and event.kind not in kinds.KINDS:
         _record(state, event, "emit").fact = event
     state.seq = event.seq
     if event.time_ms > state.last_ms:
@@ -80,6 +80,11 @@ def _run_continued(state: RunState, event: Event) -> None:
             _carried(event, signal["seq"], kinds.SIGNAL_RECEIVED, signal)
         )
     state.senders = {sender: event.seq for sender in data.get("senders", ())}
+    state.commands = {
+        command_id: _carried(event, event.seq, kind, {"command_id": command_id})
+        for command_id, kind in data.get("commands", {}).items()
+    }
+    state.last_ms = max(state.last_ms, data.get("last_ms", 0))
     state.children = {
         child["child"]: Child(_carried(event, child["seq"], kinds.CHILD_SPAWNED, child)) for child in data["children"]
     }
@@ -291,7 +296,6 @@ def _step_retried(state: RunState, event: Event) -> None:
         record.free_waits += 1
     if record.since_ms is None:
         record.since_ms = data.get("since_ms", event.time_ms)
-    state.interruptions = 0
 
 
 def _step_doubted(state: RunState, event: Event) -> None:
@@ -304,7 +308,8 @@ def _step_resolved(state: RunState, event: Event) -> None:
     _command(state, event)
     record = _record(state, event, "step")
     record.resolution = event
-    state.interruptions = 0
+    if event.data.get("by", "person") == "person":
+        state.interruptions = 0
     _wake(state)
     for wait in state.open_waits():
         if wait.scope == event.scope and wait.data.get("subject") == event.key:

@@ -69,7 +69,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
     def __init__(self, seed: object = 0) -> None:
         self._virtual_s = 0.0
         super().__init__(_JumpingSelector(self))
-        self._ready: _Bag = _Bag(random.Random(f"{seed}/order"))
+        self._ready: _Bag = _Bag(random.Random(f"{seed}/order"), asyncio.Handle(print, (), self))
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
@@ -113,13 +113,16 @@ class _JumpingSelector(selectors.SelectSelector):
 class _Bag:
     """What is ready, without an order: the next is any of it. Stands where `asyncio` keeps a deque.
 
-    A handle of a process that has died is given back cancelled, so the loop passes over it.
+    In the place of a handle of a process that has died it gives one that is cancelled, which the loop passes over.
     """
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, nothing: asyncio.Handle) -> None:
         self._chance = chance
         self._handles: list[asyncio.Handle] = []
         self._taken = 0
+        self._nothing = nothing
+        self._nothing.cancel()
+        self.buried: list[asyncio.Handle] = []
 
     def append(self, handle: asyncio.Handle) -> None:
         self._handles.append(handle)
@@ -135,7 +138,8 @@ class _Bag:
         context: Context = handle._context  # type: ignore[attr-defined]
         process = context.get(_process)
         if process is not None and process.dead:
-            handle.cancel()
+            self.buried.append(handle)
+            return self._nothing
         return handle
 
     def clear(self) -> None:
@@ -395,9 +399,9 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 def _end(loop: SimulationLoop) -> None:
     """Dispose of the tasks of dead processes, in an afterlife where the store is gone and nothing counts any more."""
-    loop._ready = _Afterlife()  # type: ignore[assignment]
     loop.set_exception_handler(lambda _loop, _context: None)
     tasks = asyncio.all_tasks(loop)
+    loop._ready = _Afterlife(loop._ready)
     for task in tasks:
         task.cancel()
     if tasks:
@@ -410,8 +414,11 @@ def _end(loop: SimulationLoop) -> None:
 
 
 class _Afterlife(_Bag):
-    def __init__(self) -> None:
-        super().__init__(random.Random(0))
+    """All that was ready, also of the dead, in order."""
+
+    def __init__(self, bag: _Bag) -> None:
+        super().__init__(random.Random(0), bag._nothing)
+        self._handles = bag.buried + bag._handles
 
     def popleft(self) -> asyncio.Handle:
         return self._handles.pop(0)

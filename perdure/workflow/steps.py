@@ -131,6 +131,7 @@ class Step(Generic[P, R_co]):
                 self._required += 1
         self.output: Codec[R_co] = codec_for(hints.get("return", Any))
         self.takes_key = "key" in self._codecs
+        self.plain_input = all(codec.plain for codec in self._codecs.values())
         self._signature = signature
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def run_python(block: Block, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", file.name],
         cwd=folder,
-        env=environment_for(folder) | {"PYTHONPATH": str(ROOT)},
+        env=environment_for(folder),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

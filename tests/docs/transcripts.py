@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.docs.pages import ROOT
+
 _MARK: Final = "\x1e"
 COMMAND_TIMEOUT_S: Final = 60
 
@@ -82,10 +84,19 @@ def end_group(pid: int) -> None:
 
 
 def environment_for(folder: Path) -> dict[str, str]:
-    """What a reader's shell has after `. .venv/bin/activate`, with no trace of the tests' own settings."""
+    """What a reader's shell has after `. .venv/bin/activate`, with no trace of the tests' own settings.
+
+    Args:
+        folder: gets a hidden folder with a `perdure` that runs this checkout, installed or not.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERDURE_", "PYTEST_"))}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
-    return kept | {"PATH": path, "HOME": str(folder), "NO_COLOR": "1", "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
+    programs = folder / ".programs"
+    programs.mkdir(exist_ok=True)
+    program = programs / "perdure"
+    program.write_text(f"#!{sys.executable}\nfrom perdure.cli import main\n\nmain()\n")
+    program.chmod(0o755)
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), kept.get("PATH", "")])
+    return kept | {"PATH": path, "HOME": str(folder), "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
 
 
 def matches(expected: list[str], printed: str) -> bool:

@@ -166,9 +166,9 @@ def test_approval_killed_in_the_middle_of_the_payment(perdure: Perdure, tmp_path
     bank = tmp_path / "bank.txt"
     os.mkfifo(bank)
     inputs = ["--input", "invoice=A-17", "--input", "cents=4200", "--input", "bank=bank.txt"]
-    file = str(EXAMPLES / "approval.py")
+    perdure("run", "approval.py", *inputs, "--id", "pay", "--detach")
     worker = subprocess.Popen(
-        [*PERDURE, "run", file, *inputs, "--id", "pay", "--answer", "approve", "--quiet"],
+        [*PERDURE, "run", str(EXAMPLES / "approval.py"), "--id", "pay", "--answer", "approve", "--quiet"],
         cwd=tmp_path,
         env=environment(),
         stdin=subprocess.DEVNULL,
@@ -189,8 +189,6 @@ def test_approval_killed_in_the_middle_of_the_payment(perdure: Perdure, tmp_path
 
 def follow_until(folder: Path, run_id: str, kind: str) -> None:
     """Follow a run's journal until an event of this kind is committed."""
-    while not (folder / ".perdure/runs.db").exists() or run_id not in listed(folder):
-        continue  # the worker has not begun; each look is a process of its own
     command = [*PERDURE, "events", run_id, "--follow", "--json"]
     with subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
@@ -201,11 +199,6 @@ def follow_until(folder: Path, run_id: str, kind: str) -> None:
         finally:
             follower.kill()
     pytest.fail(f"run {run_id} ended without {kind}")
-
-
-def listed(folder: Path) -> str:
-    command = [*PERDURE, "ps", "--all", "--json"]
-    return subprocess.run(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True).stdout
 
 
 # --- release notes ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from perdure.store.memory import MemoryStore
 from perdure.store.port import Append, NewRun, Outcome
 from perdure.store.writer import Writer
 from tests.unit.engine.evidence import HeldStore, KeptOpen, check_journals, witnessed
-from tests.unit.engine.staging import Ledger, StageClock, events_of, journal, kinds, quick, reaches
+from tests.unit.engine.staging import Ledger, StageClock, events_of, journal, kinds, reaches
 
 pytestmark = pytest.mark.time_limit(20)
 
@@ -31,7 +31,10 @@ async def two_faces(*workflows: Any, **options: Any) -> AsyncIterator[tuple[Runt
         Runtime(KeptOpen(inner), execute=False) as outside,
         Runtime(held, workflows=workflows, **options) as runtime,
     ):
-        yield runtime, held, outside
+        try:
+            yield runtime, held, outside
+        finally:
+            held.let_pass()
     await check_journals(inner)
 
 
@@ -184,10 +187,10 @@ async def test_1_an_ending_lists_a_signal_that_came_just_before_it() -> None:
 async def test_1_a_timeout_against_an_answer_the_lower_seq_wins() -> None:
     @workflow
     async def main(run: Run) -> Any:
-        return await run.ask("Well?", choices=["a", "b"], timeout="1m", default="b")
+        return await run.ask("Well?", choices=["a", "b"], timeout="5s", default="b")
 
     clock = StageClock()
-    async with two_faces(main, clock=clock, limits=quick()) as (runtime, held, outside):
+    async with two_faces(main, clock=clock) as (runtime, held, outside):
         handle = await runtime.start(main, id="r1")
         await reaches(handle, "waiting")
         held.hold()
