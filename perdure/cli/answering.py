@@ -17,7 +17,7 @@ from perdure.cli.account import preview
 from perdure.cli.output import Output
 from perdure.cli.prompts import Later, Prompter
 from perdure.cli.sending import asked
-from perdure.core.errors import InputTypeError, StateError, ValueRefusedError
+from perdure.core.errors import AnswerRefusedError, InputTypeError, StateError, ValueRefusedError
 from perdure.engine.runtime import Runtime
 from perdure.engine.watching import Question
 from perdure.journal.state import TERMINAL
@@ -122,8 +122,7 @@ class Answering:
     async def _settle(self, question: Question) -> bool:
         """Answer a question, or begin to ask; returns whether it was answered."""
         if question.kind != "doubt" and self._answers:
-            value = given.answer(asked(question), self._answers[0])
-            self._answers.popleft()
+            value = self._given(question)
             return await self._answer(question, value, "person", "answered as given")
         if self._prompter is not None:
             self._asked = question
@@ -134,6 +133,17 @@ class Answering:
             return await self._answer(question, question.default, DEFAULT_ACTOR, "took its default")
         self._left.add(self._key(question))
         return False
+
+    def _given(self, question: Question) -> Any:
+        """The next answer that was given beforehand, as its question wants it."""
+        try:
+            value = given.answer(asked(question), self._answers[0])
+        except AnswerRefusedError as error:
+            error.hint = f"{error.hint}; run {question.run_id} goes on waiting".removeprefix("; ")
+            error.ids |= {"run_id": question.run_id, "wait_id": question.wait_id}
+            raise
+        self._answers.popleft()
+        return value
 
     async def _answer(self, question: Question, value: Any, actor: str, how: str) -> bool:
         try:

@@ -58,9 +58,7 @@ class _Headed(TyperGroup):
 def application() -> typer.Typer:
     """The application with all its commands."""
     # Plain help: `rich` alone would cost the time that `--help` may take.
-    app = typer.Typer(
-        cls=_Headed, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True, epilog=EPILOG
-    )
+    app = typer.Typer(cls=_Headed, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG)
     app.callback()(_perdure)
     for commands in HEADINGS.values():
         for command in commands:
@@ -96,7 +94,9 @@ def invoke(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a sign shows its number
     output = Output(json="--json" in arguments)
     try:
-        code = get_command(application()).main(args=list(arguments), prog_name="perdure", standalone_mode=False)
+        code = get_command(application()).main(
+            args=list(arguments) or ["--help"], prog_name="perdure", standalone_mode=False
+        )
         return code if isinstance(code, int) else 0
     except PerdureError as error:
         output.failure(error)

@@ -172,7 +172,5 @@ def _interruption(account: Account, event: Event) -> Text:
     node = event.node or ""
     kept = sum(1 for step in account.steps if step.kept and step.node == node)
     cause = "was stopped" if event.data.get("cause") == "drain" else "was lost"
-    return Text(
-        f"⚡ the worker {cause} in attempt {event.data['attempt']} of {node}; kept: {count(kept, 'step')}",
-        style="yellow",
-    )
+    attempt = f"attempt {event.data['attempt']} of {node}"
+    return Text(f"⚡ the worker {cause} in {attempt}; kept: {count(kept, 'step')}", style="yellow")

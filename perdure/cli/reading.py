@@ -207,7 +207,7 @@ async def show_run(place: Place, output: Output, run_id: str, *, everything: boo
         return 0
     seen = found.circumstances
     shown: list[Any] = [
-        story.head(found.row, found.account, seen.now_ms),
+        story.head(found.row, found.account, found.state.last_ms, seen.now_ms),
         "",
         story.steps(found.account, all_rows=everything),
     ]
@@ -236,6 +236,7 @@ def portrait_data(found: Portrait) -> dict[str, Any]:
         }
     return run_data(row) | {
         "seq": found.account.seq,
+        "last_ms": state.last_ms,
         "generation": found.account.generation,
         "crashes": found.account.crashes,
         "input": state.input,

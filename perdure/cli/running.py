@@ -396,7 +396,11 @@ def _print_outcome(output: Output, found: Portrait, result: dict[str, Any], code
             output.value(value)
     settled = [step for step in found.account.steps if step.settled]
     kept = sum(1 for step in settled if step.kept)
-    tale = count(len(settled), "step") + (f", {kept} of them kept from before an interruption" if kept else "")
+    tale = count(len(settled), "step")
+    if row.status in ("pending", "running"):
+        tale += " recorded, which are not done again" if settled else " recorded"
+    elif kept:
+        tale += f", {kept} of them kept from before an interruption"
     style = {COMPLETED: "green", FAILED: "red"}.get(code, "yellow")
     took = f" in {span(row.updated_ms - row.created_ms)}" if row.status in TERMINAL else ""
     output.note(f"run {row.run_id} {_standing(row)}{took}: {tale}", style=style)

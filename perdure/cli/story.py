@@ -65,8 +65,12 @@ def status_text(status: str, reason: str = "") -> Text:
     return Text(status, style=STATUS_STYLES.get(status, ""))
 
 
-def head(row: RunRow, account: Account, now_ms: int) -> RenderableType:
-    """Who the run is and how it stands."""
+def head(row: RunRow, account: Account, last_ms: int, now_ms: int) -> RenderableType:
+    """Who the run is and how it stands.
+
+    Args:
+        last_ms: when its newest event was recorded.
+    """
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
@@ -76,7 +80,7 @@ def head(row: RunRow, account: Account, now_ms: int) -> RenderableType:
     if row.status in ("completed", "failed", "cancelled"):
         took += f", ended after {span(row.updated_ms - row.created_ms)}"
     else:
-        took += f", last changed {until(row.updated_ms, now_ms)}"
+        took += f", last changed {until(last_ms, now_ms)}"
     lines: list[tuple[str, RenderableType]] = [
         ("run", Text(row.run_id)),
         ("workflow", Text(f"{row.workflow} (version {row.version})")),
@@ -86,12 +90,8 @@ def head(row: RunRow, account: Account, now_ms: int) -> RenderableType:
     ]
     if account.crashes:
         times = "once" if account.crashes == 1 else f"{account.crashes} times"
-        lines.append(
-            (
-                "crashes",
-                Text(f"its worker was lost {times}; kept: {count(len(account.kept()), 'step')}", style="yellow"),
-            )
-        )
+        kept = count(len(account.kept()), "step")
+        lines.append(("crashes", Text(f"its worker was lost {times}; kept: {kept}", style="yellow")))
     if account.generation:
         lines.append(("generation", Text(str(account.generation))))
     if row.parent_id:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
+from typer.main import get_command
+
+from perdure.cli import exits
+from perdure.cli.application import application
 from perdure.core import kinds, policies
 from perdure.core.errors import PerdureError
 from perdure.workflow import loading
@@ -120,3 +126,48 @@ def test_every_reason_to_park_is_listed() -> None:
                     texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
                     reasons |= {text for text in texts if isinstance(text, str)}
     assert sorted(first_words(DOCS / "concepts.md", "reason")) == sorted(reasons)
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def commands() -> dict[str, Any]:
+    """The real commands by name."""
+    return dict(cast(Any, get_command(application())).commands)
+
+
+def sections() -> dict[str, str]:
+    """The sections of the page about single commands, by the command's name."""
+    _, *parts = (DOCS / "cli.md").read_text().split("\n### perdure ")
+    return {part.partition("\n")[0]: part.partition("\n## ")[0] for part in parts}
+
+
+def options_of(command: Any) -> set[str]:
+    return {word for one in command.params if one.param_type_name == "option" for word in one.opts} - {"--help"}
+
+
+def listed_options(text: str) -> set[str]:
+    table = text.partition("| option |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    return {word for cell in cells for word in re.findall(r"`(.*?)`", cell)}
+
+
+def test_every_command_has_its_section() -> None:
+    assert sorted(sections()) == sorted(commands())
+
+
+def test_the_options_of_each_command_are_those_of_the_program() -> None:
+    common = set(first_words(DOCS / "cli.md", "option")[:4])
+    assert common == {"--store", "--json", "--as", "--command-id"}
+    documented = {name: listed_options(text) for name, text in sections().items()}
+    assert documented == {name: options_of(command) - common for name, command in commands().items()}
+
+
+def test_the_exit_codes_are_those_of_the_program() -> None:
+    codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+    assert [int(row[0]) for row in table_rows(DOCS / "cli.md", "code")] == sorted(codes - {exits.INTERRUPTED})
+
+
+def test_the_readme_names_every_command() -> None:
+    told = " ".join(row[0] for row in table_rows(ROOT / "README.md", "command"))
+    assert sorted(set(re.findall(r"[a-z]{2,}", told)) - {"perdure"}) == sorted(set(commands()) - {"version"})

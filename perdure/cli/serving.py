@@ -1,0 +1,148 @@
+"""What `worker` does: execute runs until told to stop, and say what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from perdure.cli.exits import COMPLETED
+from perdure.cli.interrupts import Interrupts
+from perdure.cli.output import Output
+from perdure.cli.place import Place
+from perdure.cli.running import check_durability
+from perdure.cli.times import now_ms
+from perdure.core.errors import RunNotFoundError, StoreError
+from perdure.engine.runtime import Runtime
+from perdure.engine.services import Limits
+from perdure.store.port import RunFilter
+from perdure.workflow.graph import Definition
+from perdure.workflow.loading import load_definition, load_file, split_spec
+
+LOOK_S: Final = 0.1
+"""How often it is seen what was claimed, and whether anything is left to do."""
+IDLE_LOOKS: Final = 3
+"""With `--once`: nothing to do so many times one after the other is the end."""
+MOST_ROWS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What `perdure worker` was asked for; see its options."""
+
+    files: tuple[str, ...]
+    concurrency: int = 1000
+    once: bool = False
+    durability: str = "full"
+
+
+async def serve(place: Place, output: Output, service: Service) -> int:
+    """Execute runs until told to stop."""
+    runtime = Runtime(
+        place.store(durability=check_durability(service.durability), must_exist=False),
+        workflows=list(_definitions(service.files)),
+        limits=Limits(concurrency=service.concurrency),
+    )
+    stopping = asyncio.Event()
+
+    def interrupted(name: str) -> None:
+        output.note(f"{name}: letting what is in flight end; once more to leave at once")
+        stopping.set()
+
+    with Interrupts(interrupted) as interrupts:
+        async with runtime:
+            journal = _Journal(runtime, output)
+            journal.began(runtime.registry.names(), place.url)
+            watching = asyncio.ensure_future(_watch(runtime, journal, stopping, once=service.once))
+            await stopping.wait()
+            if interrupts.received is not None:
+                await runtime.drain()
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            journal.ended()
+    return COMPLETED
+
+
+def _definitions(files: tuple[str, ...]) -> Iterator[Definition]:
+    for file in files:
+        path, name = split_spec(file)
+        if name is not None:
+            yield load_definition(file)
+        else:
+            yield from load_file(path).definitions
+
+
+class _Journal:
+    """Says what this worker does."""
+
+    def __init__(self, runtime: Runtime, output: Output) -> None:
+        self._runtime = runtime
+        self._output = output
+        self._held: set[str] = set()
+        self._told: set[str] = set()
+        runtime.on_ended(lambda run_id, status: self._tell(run_id, status))
+        runtime.on_waiting(lambda run_id: self._tell(run_id, "waiting"))
+
+    def began(self, workflows: list[str], url: str) -> None:
+        """The worker is ready."""
+        names = ", ".join(workflows)
+        self._write(
+            {"event": "began", "worker": self._runtime.worker_id, "workflows": workflows, "store": url},
+            f"worker {self._runtime.worker_id} executes {names} from {url}",
+        )
+
+    def ended(self) -> None:
+        """The worker has let go of everything."""
+        self._write({"event": "ended", "worker": self._runtime.worker_id}, f"worker {self._runtime.worker_id} ended")
+
+    async def look(self) -> None:
+        """Say what was claimed since the last look, and what was let go of without an ending."""
+        held = set(self._runtime.worker.executions)
+        for run_id in held - self._held:
+            self._tell(run_id, "claimed")
+        for run_id in self._held - held - self._told:
+            with suppress(RunNotFoundError):
+                row = await self._runtime.run(run_id).row()
+                if row.status == "paused":
+                    self._tell(run_id, "paused", row.reason)
+        self._told.clear()
+        self._held = held
+
+    def _tell(self, run_id: str, what: str, reason: str = "") -> None:
+        if what in ("completed", "failed", "cancelled"):
+            self._told.add(run_id)
+        parked = f"parked: {reason}" if reason not in ("", "paused") else what
+        self._write(
+            {"event": what, "run_id": run_id} | ({"reason": reason} if reason else {}), f"run {run_id}: {parked}"
+        )
+
+    def _write(self, data: dict[str, Any], text: str) -> None:
+        if self._output.json:
+            self._output.record(data)
+        else:
+            self._output.note(text)
+
+
+async def _watch(runtime: Runtime, journal: _Journal, stopping: asyncio.Event, *, once: bool) -> None:
+    idle = 0
+    while not stopping.is_set():
+        with suppress(StoreError):  # the engine asks a store that cannot be read again, and so does this
+            await journal.look()
+            idle = idle + 1 if once and await _is_idle(runtime) else 0
+        if idle >= IDLE_LOOKS:
+            stopping.set()
+        await asyncio.sleep(LOOK_S)
+
+
+async def _is_idle(runtime: Runtime) -> bool:
+    """Whether nothing is executed here and nothing is due; runs that wait do not count."""
+    store, names = runtime.store, runtime.registry.names()
+    due_ms = await store.next_due_ms(names)
+    if due_ms is not None and due_ms <= now_ms():
+        return False
+    rows = [
+        row for name in names for row in await store.list_runs(RunFilter(("pending", "running"), name, limit=MOST_ROWS))
+    ]
+    return not any(row.owner in (None, runtime.worker_id) and not row.caller_owned for row in rows)
