@@ -31,7 +31,7 @@ from perdure import RunHandle, Runtime
 from perdure.core.events import Event
 
 RELEASE_NOTES = Path(__file__).with_name("release_notes.py")
-FOLDER = Path(".perdure/crash-demo").absolute()
+FOLDER = Path(".perdure/crash-demo").resolve()
 NOTES = FOLDER / "RELEASE_NOTES.md"
 RUN = "notes"
 
@@ -116,8 +116,11 @@ class Worker:
 
 def top() -> Path:
     """The repository's folder."""
-    found = subprocess.run(["git", "rev-parse", "--show-toplevel"], check=True, stdout=subprocess.PIPE, text=True)
-    return Path(found.stdout.strip())
+    command = ["git", "rev-parse", "--show-toplevel"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode != 0:
+        raise SystemExit(f"this demo needs a git repository: {found.stderr.strip()}")
+    return Path(found.stdout.strip()).resolve()
 
 
 @asynccontextmanager
@@ -178,7 +181,8 @@ async def killed_while_reading(store: str, asked: Counter[str]) -> Counter[str]:
     await until_recorded(store, 3 + len(reads) - 1 if reads else 2)
     await worker.kill()
     step = "read_change" if reads else "list_commits"
-    print(f"   recorded: {len(await facts_of(store))} steps; cut off: {step}, which waited for 'git{_short(command)}'")
+    print(f"   recorded: {_steps(await facts_of(store))}")
+    print(f"   cut off: {step}, which waited for 'git{_short(command)}'")
     return worker.asked
 
 
@@ -191,10 +195,9 @@ async def killed_while_writing(store: str) -> Counter[str]:
     await worker.stand_still()
     await worker.kill()
     after = await facts_of(store)
-    kept = sum(after.get(place) is not None and after[place].seq == fact.seq for place, fact in before.items())
-    print(
-        f"   kept: {kept} of {len(before)} steps; done now: {len(after) - kept}, the read that was cut off among them"
-    )
+    kept = {place: fact for place, fact in before.items() if place in after and after[place].seq == fact.seq}
+    print(f"   kept: {_steps(kept)}")
+    print(f"   repeated, or new: {_steps({place: fact for place, fact in after.items() if place not in kept})}")
     print(f"   cut off: write_notes; the file is there ({NOTES.stat().st_size} bytes), but nobody was told")
     return worker.asked
 
@@ -209,18 +212,25 @@ async def brought_to_its_end(store: str) -> Counter[str]:
     async with looking_at(store) as run:
         events = [event async for event in run.events(follow=False)]
     resolved = [event for event in events if event.kind == "step.resolved"]
-    print(f"   kept: {len(before)} steps; in doubt: write_notes, so its probe looked: {resolved[0].data['resolution']}")
+    print(f"   kept: {_steps(before)}")
+    print(f"   in doubt: write_notes; its probe looked, and found: {resolved[0].data['resolution']}")
     print(f"   the file was not written a second time: {NOTES.stat().st_ino == inode}")
     return worker.asked
 
 
+def _steps(facts: dict[tuple[str, str], Event]) -> str:
+    counted = Counter(key.partition("#")[0] for _, key in facts)
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counted.items())
+
+
 def _short(command: str) -> str:
     words = command.split()[2:]
-    return " " + " ".join(word[:12] for word in (words[0], words[-1]))
+    return " " + " ".join(word.rpartition("/")[2][:16] for word in (words[0], words[-1]))
 
 
 async def main() -> None:
     """All four acts, and the comparison."""
+    top()
     shutil.rmtree(FOLDER, ignore_errors=True)
     right_store, store = f"sqlite:///{FOLDER}/undisturbed.db", f"sqlite:///{FOLDER}/killed.db"
     outcome, content, asked = await undisturbed(right_store)

@@ -156,9 +156,13 @@ class Account:
             return self._author_event(event)
         return None
 
+    def done(self) -> list[StepAccount]:
+        """The steps, waits and children that are settled."""
+        return [step for step in self.steps if step.settled and step.what in ("step", "wait", "child")]
+
     def kept(self) -> list[StepAccount]:
         """The steps that an interruption came after and that were not done again."""
-        return [step for step in self.steps if step.kept]
+        return [step for step in self.done() if step.kept]
 
     # --- places -------------------------------------------------------------------------------------------------------
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from perdure.cli.completion import complete_run
+from perdure.cli.loop import finish
 from perdure.cli.options import JsonOption, StoreOption
 
 
@@ -30,8 +30,8 @@ def verify(
     from perdure.cli.place import Place
 
     if run is None:
-        return asyncio.run(verify_all(Place.of(store), Output(json=json)))
-    return asyncio.run(verify_one(Place.of(store), Output(json=json), run))
+        return finish(verify_all(Place.of(store), Output(json=json)))
+    return finish(verify_one(Place.of(store), Output(json=json), run))
 
 
 def doctor(
@@ -49,7 +49,7 @@ def doctor(
     from perdure.cli.output import Output
     from perdure.cli.place import Place
 
-    return asyncio.run(examine(Place.of(store), Output(json=json), everything=everything))
+    return finish(examine(Place.of(store), Output(json=json), everything=everything))
 
 
 def version(json: JsonOption = False) -> int:

@@ -5,12 +5,12 @@ Their work is done in `perdure.cli.sending`.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from perdure.cli.completion import complete_run
+from perdure.cli.loop import finish
 from perdure.cli.options import (
     AsOption,
     CommandIdOption,
@@ -34,7 +34,7 @@ def questions(
     from perdure.cli.place import Place
     from perdure.cli.sending import list_questions
 
-    return asyncio.run(list_questions(Place.of(store), Output(json=json), run))
+    return finish(list_questions(Place.of(store), Output(json=json), run))
 
 
 def answer(
@@ -56,7 +56,7 @@ def answer(
     from perdure.cli.sending import Sender
 
     sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
-    return asyncio.run(sender.answer(value, question))
+    return finish(sender.answer(value, question))
 
 
 def signal(
@@ -87,7 +87,7 @@ def signal(
     from perdure.cli.sending import Sender
 
     sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
-    return asyncio.run(sender.signal(signal_name, payload, match=match, sender_id=sender_id))
+    return finish(sender.signal(signal_name, payload, match=match, sender_id=sender_id))
 
 
 def cancel(
@@ -103,7 +103,7 @@ def cancel(
     from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
-    return asyncio.run(Sender(Place.of(store), Output(json=json), run, name, command_id).cancel(reason))
+    return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).cancel(reason))
 
 
 def pause(
@@ -118,7 +118,7 @@ def pause(
     from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
-    return asyncio.run(Sender(Place.of(store), Output(json=json), run, name, command_id).pause())
+    return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).pause())
 
 
 def resume(
@@ -138,7 +138,7 @@ def resume(
     from perdure.cli.sending import Sender
 
     sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
-    return asyncio.run(sender.resume(accept_definition=accept_definition))
+    return finish(sender.resume(accept_definition=accept_definition))
 
 
 def retry(
@@ -154,7 +154,7 @@ def retry(
     from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
-    return asyncio.run(Sender(Place.of(store), Output(json=json), run, name, command_id).retry(reason))
+    return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).retry(reason))
 
 
 def resolve(
@@ -181,4 +181,4 @@ def resolve(
 
     resolution = "not_done" if not_done else "fail" if fail else "done"
     sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
-    return asyncio.run(sender.resolve(step, resolution, done))
+    return finish(sender.resolve(step, resolution, done))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from perdure.cli.completion import complete_unfinished
+from perdure.cli.loop import finish
 from perdure.cli.options import DurabilityOption, JsonOption, StoreOption
 
 
@@ -72,7 +72,7 @@ def run(
         patience=patience,
         durability=durability,
     )
-    return asyncio.run(run_workflow(Place.of(store), Output(json=json, quiet=quiet), order))
+    return finish(run_workflow(Place.of(store), Output(json=json, quiet=quiet), order))
 
 
 def worker(
@@ -95,4 +95,4 @@ def worker(
     from perdure.cli.serving import Service, serve
 
     service = Service(tuple(files), concurrency, once, durability)
-    return asyncio.run(serve(Place.of(store), Output(json=json, quiet=quiet), service))
+    return finish(serve(Place.of(store), Output(json=json, quiet=quiet), service))

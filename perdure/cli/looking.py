@@ -5,12 +5,12 @@ Their work is done in `perdure.cli.reading`.
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from perdure.cli.loop import finish
 from perdure.cli.options import JsonOption, RunArgument, StoreOption
 
 
@@ -39,7 +39,7 @@ def ps(
     from perdure.cli.reading import Wanted, list_runs
 
     wanted = Wanted(tuple(status or ()), workflow, tuple(tag or ()), everything, limit)
-    return asyncio.run(list_runs(Place.of(store), Output(json=json), wanted))
+    return finish(list_runs(Place.of(store), Output(json=json), wanted))
 
 
 def show(
@@ -53,7 +53,7 @@ def show(
     from perdure.cli.place import Place
     from perdure.cli.reading import show_run
 
-    return asyncio.run(show_run(Place.of(store), Output(json=json), run, everything=everything))
+    return finish(show_run(Place.of(store), Output(json=json), run, everything=everything))
 
 
 def events(
@@ -71,7 +71,7 @@ def events(
     from perdure.cli.place import Place
     from perdure.cli.reading import print_events
 
-    return asyncio.run(print_events(Place.of(store), Output(json=json), run, after=after, follow=follow))
+    return finish(print_events(Place.of(store), Output(json=json), run, after=after, follow=follow))
 
 
 def state(
@@ -90,7 +90,7 @@ def state(
     from perdure.cli.place import Place
     from perdure.cli.reading import print_state
 
-    return asyncio.run(print_state(Place.of(store), Output(json=json), run, at=at))
+    return finish(print_state(Place.of(store), Output(json=json), run, at=at))
 
 
 def artifacts(
@@ -113,5 +113,5 @@ def artifacts(
     if get is None:
         if out is not None:
             raise typer.BadParameter("--out goes with --get")
-        return asyncio.run(list_artifacts(Place.of(store), Output(json=json), run))
-    return asyncio.run(get_artifact(Place.of(store), Output(json=json), run, get, out))
+        return finish(list_artifacts(Place.of(store), Output(json=json), run))
+    return finish(get_artifact(Place.of(store), Output(json=json), run, get, out))

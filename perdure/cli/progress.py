@@ -113,7 +113,7 @@ class Progress:
 
     def _show_known(self, account: Account) -> None:
         """What stands in the journal already and is not done again."""
-        kept = [step for step in account.steps if step.settled]
+        kept = account.done()
         if not kept:
             return
         self._print(Text(f"kept from before: {count(len(kept), 'step')}", style="green"))
@@ -154,7 +154,7 @@ class Progress:
         if not self._rows:
             return self._spinner
         root = self._rows[0]
-        done = sum(1 for account in self._accounts.values() for step in account.steps if step.settled)
+        done = sum(len(account.done()) for account in self._accounts.values())
         grid = Table.grid(padding=(0, 1))
         text = Text(f"{root.workflow} {root.run_id}: ")
         text.append(status_text(root.status, root.reason))

@@ -377,11 +377,11 @@ async def _code(store: Store, found: Portrait) -> int:
 def _data(found: Portrait, verified: Verified, code: int) -> dict[str, Any]:
     data = portrait_data(found)
     names = ("run_id", "workflow", "status", "reason", "crashes", "waits", "in_doubt", "why", "next")
-    settled = [step for step in found.account.steps if step.settled]
+    settled = found.account.done()
     return {name: data[name] for name in names} | {
         "exit_code": code,
         "steps": len(settled),
-        "kept": sum(1 for step in settled if step.kept),
+        "kept": len(found.account.kept()),
         "verified": verified.to_dict(),
     }
 
@@ -394,8 +394,8 @@ def _print_outcome(output: Output, found: Portrait, result: dict[str, Any], code
             output.line(value)
         else:
             output.value(value)
-    settled = [step for step in found.account.steps if step.settled]
-    kept = sum(1 for step in settled if step.kept)
+    settled = found.account.done()
+    kept = len(found.account.kept())
     tale = count(len(settled), "step")
     if row.status in ("pending", "running"):
         tale += " recorded, which are not done again" if settled else " recorded"

@@ -15,6 +15,7 @@ from perdure.cli.place import Place
 from perdure.cli.running import check_durability
 from perdure.cli.times import now_ms
 from perdure.core.errors import RunNotFoundError, StoreError
+from perdure.engine.loading import read_ending
 from perdure.engine.runtime import Runtime
 from perdure.engine.services import Limits
 from perdure.store.port import RunFilter
@@ -61,6 +62,8 @@ async def serve(place: Place, output: Output, service: Service) -> int:
                 await runtime.drain()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+            with suppress(StoreError):
+                await journal.look()
             journal.ended()
     return COMPLETED
 
@@ -81,42 +84,46 @@ class _Journal:
         self._runtime = runtime
         self._output = output
         self._held: set[str] = set()
-        self._told: set[str] = set()
-        runtime.on_ended(lambda run_id, status: self._tell(run_id, status))
-        runtime.on_waiting(lambda run_id: self._tell(run_id, "waiting"))
+        self._news: list[tuple[str, str]] = []
+        runtime.on_ended(lambda run_id, status: self._news.append((run_id, status)))
+        runtime.on_waiting(lambda run_id: self._news.append((run_id, "waiting")))
 
     def began(self, workflows: list[str], url: str) -> None:
         """The worker is ready."""
-        names = ", ".join(workflows)
-        self._write(
-            {"event": "began", "worker": self._runtime.worker_id, "workflows": workflows, "store": url},
-            f"worker {self._runtime.worker_id} executes {names} from {url}",
-        )
+        worker = self._runtime.worker_id
+        data = {"event": "began", "worker": worker, "workflows": workflows, "store": url}
+        self._write(data, f"worker {worker} executes {', '.join(workflows)} from {url}")
 
     def ended(self) -> None:
         """The worker has let go of everything."""
         self._write({"event": "ended", "worker": self._runtime.worker_id}, f"worker {self._runtime.worker_id} ended")
 
     async def look(self) -> None:
-        """Say what was claimed since the last look, and what was let go of without an ending."""
+        """Say what was claimed, waits, was let go of, or ended since the last look."""
+        news, self._news = self._news, []
         held = set(self._runtime.worker.executions)
-        for run_id in held - self._held:
-            self._tell(run_id, "claimed")
-        for run_id in self._held - held - self._told:
-            with suppress(RunNotFoundError):
-                row = await self._runtime.run(run_id).row()
-                if row.status == "paused":
-                    self._tell(run_id, "paused", row.reason)
-        self._told.clear()
+        for run_id in dict.fromkeys([*held, *(run_id for run_id, _ in news)]):
+            if run_id not in self._held:
+                self._tell(run_id, "claimed")
+        for run_id, what in news:
+            self._tell(run_id, what, await self._cause(run_id) if what == "failed" else "")
+        for run_id in self._held - held - {run_id for run_id, _ in news}:
+            await self._tell_if_paused(run_id)
         self._held = held
 
+    async def _tell_if_paused(self, run_id: str) -> None:
+        with suppress(RunNotFoundError):
+            row = await self._runtime.run(run_id).row()
+            if row.status == "paused":
+                self._tell(run_id, "paused", "" if row.reason == "paused" else row.reason)
+
+    async def _cause(self, run_id: str) -> str:
+        data = (await read_ending(self._runtime.store, run_id)).data or {}
+        return str((data.get("error") or {}).get("message", ""))
+
     def _tell(self, run_id: str, what: str, reason: str = "") -> None:
-        if what in ("completed", "failed", "cancelled"):
-            self._told.add(run_id)
-        parked = f"parked: {reason}" if reason not in ("", "paused") else what
-        self._write(
-            {"event": what, "run_id": run_id} | ({"reason": reason} if reason else {}), f"run {run_id}: {parked}"
-        )
+        data = {"event": what, "run_id": run_id} | ({"reason": reason} if reason else {})
+        self._write(data, f"run {run_id}: {what}" + (f" ({reason})" if reason else ""))
 
     def _write(self, data: dict[str, Any], text: str) -> None:
         if self._output.json:

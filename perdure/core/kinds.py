@@ -133,7 +133,7 @@ KINDS: Final[dict[str, KindSpec]] = {
     BRANCHES_JOINED: KindSpec(1, ("fingerprint", "count"), ("failed", "branches")),
     STATE_WRITTEN: KindSpec(1, ("fingerprint", "name"), ("value", "deleted")),
     ARTIFACT_PUT: KindSpec(1, ("fingerprint", "artifact", "size"), ("name", "media_type", "artifact_kind")),
-    PATCH_DECIDED: KindSpec(1, ("patch", "active")),
+    PATCH_DECIDED: KindSpec(1, ("fingerprint", "patch", "active")),
     PAYLOAD_ERASED: KindSpec(1, ("seq", "fields"), ("command_id", "reason")),
     BOOKMARK_SET: KindSpec(1, ("name", "at_seq"), ("command_id", "tags", "description")),
     HEAD_SIGNED: KindSpec(1, ("at_seq", "hash", "signature", "key_id")),

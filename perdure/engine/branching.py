@@ -195,7 +195,6 @@ class BranchContext:
         self._key = key
         self._make_run = make_run
         self._scope: Scope | None = None
-        self._owner: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Any:
         self._execution.check()

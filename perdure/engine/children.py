@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 import orjson
 
 from perdure.core import kinds
-from perdure.core.errors import ChildFailed, PerdureError, RunAbandoned, StoreError
+from perdure.core.errors import (
+    ChildFailed,
+    InputTypeError,
+    PerdureError,
+    RunAbandoned,
+    StoreError,
+    ValueRefusedError,
+)
 from perdure.core.events import IndexChange
 from perdure.core.ids import child_run_id
 from perdure.engine import waiting
@@ -46,8 +53,7 @@ class ChildHandle(Generic[R]):
         Raises:
             ChildFailed: it ended `failed` or `cancelled`; `details` holds its status and error.
         """
-        tree = await self._run._child_result(self.id)
-        return cast(R, self._graph.output.load_json(tree))
+        return cast(R, await self._run._child_result(self.id, self._graph))
 
     async def cancel(self, reason: str = "") -> None:
         """Ask the child to end; `result` then raises `ChildFailed`."""
@@ -73,8 +79,7 @@ async def spawn(
         assert record.intent is not None
         child_id: str = record.intent.data["child"]
     else:
-        if scope.unasked:
-            await execution.drifted_missing(scope, key)
+        await execution.check_start(scope, key)
         if execution.permits is not None:
             await execution.permit()
         reopened = execution.log.state.reopened
@@ -111,14 +116,17 @@ async def _record_spawn(
         raise RunAbandoned("the spawn was withdrawn")
 
 
-async def take_outcome(execution: Execution, scope: Scope, child_id: str) -> Any:
+async def take_outcome(execution: Execution, scope: Scope, child_id: str, graph: Graph) -> Any:
     """Wait for a child and take its outcome; a child that was settled before gives the recorded one."""
     event = await waiting.wait(
         execution, scope, f"child.{child_id[:13]}", None, {"child": child_id}, {"wait": "child", "child": child_id}
     )
     data = event.data
     if data["status"] == "completed":
-        return await execution.value_of(data, "output")
+        try:
+            return graph.output.load_json(await execution.value_of(data, "output"))
+        except (ValueRefusedError, InputTypeError) as error:
+            await execution.drifted_type(scope, event.key or "", "outcome", error)
     error = data.get("error") or {}
     message = f"child {child_id} {data['status']}" + (f": {error['message']}" if error.get("message") else "")
     failed = ChildFailed(

@@ -102,11 +102,11 @@ class State(MutableMapping[str, Any]):
         run._refuse_open(scope, f"state {name}")
         key = scope.key_for(f"state.{name}", None)
         record = scope.recall(key)
-        told = b"" if data is None else data
+        told = b"" if data is None else data  # a deletion is not the writing of null
         if record is not None:
-            drift.check_written(execution, scope, key, record, "state", told or b"null")
+            drift.check_written(execution, scope, key, record, "state", told)
         else:
-            payload: dict[str, Any] = {"fingerprint": sha256(told or b"null").hexdigest(), "name": name}
+            payload: dict[str, Any] = {"fingerprint": sha256(told).hexdigest(), "name": name}
             if data is None:
                 payload["deleted"] = True
             else:

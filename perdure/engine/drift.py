@@ -62,6 +62,8 @@ async def _recorded_input(execution: Execution, record: Record) -> Any:
     data = event.data
     if "asked" in data:
         return data["asked"]
+    if "child" in data:
+        return {"input": await execution.value_of(data, "input"), "workflow": data["workflow"]}
     if "value" in data:
         return await execution.value_of(data, "value")
     if record.what == "emit":
@@ -71,7 +73,7 @@ async def _recorded_input(execution: Execution, record: Record) -> Any:
     return await execution.value_of(data, "input")
 
 
-async def not_asked(execution: Execution, scope: Scope, key: str | None) -> NoReturn:
+def not_asked(execution: Execution, scope: Scope, key: str | None) -> NoReturn:
     """An effect, wait or child is recorded here and the code went past it."""
     missing = sorted(scope.unasked)
     before = f"before {key} starts" if key is not None else "before the scope ended"
@@ -99,7 +101,11 @@ def check_written(execution: Execution, scope: Scope, key: str, record: Record, 
         return
     fact = record.fact.data if record.fact is not None else None
     recorded = fact if what == "emit" or fact is None else fact.get("value", fact.get("artifact"))
-    asked = orjson.loads(data) if what != "put" else None
+    asked = orjson.loads(data) if what != "put" and data else None
+    if what == "put":
+        asked = sha256(data).hexdigest()
+    elif what == "join" and fact is not None:
+        recorded = {"count": fact.get("count")}
     detail = {
         "step": key,
         "scope": scope.path,
@@ -115,7 +121,7 @@ def check_written(execution: Execution, scope: Scope, key: str, record: Record, 
 async def check_scope_end(scope: Scope) -> None:
     """At its end a scope must have asked for every effect, wait and child that is recorded in it."""
     if scope.unasked and scope.execution.stopping is None:
-        await not_asked(scope.execution, scope, None)
+        not_asked(scope.execution, scope, None)
 
 
 def _short(value: Any) -> Any:

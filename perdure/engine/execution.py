@@ -34,7 +34,7 @@ from perdure.engine.failures import describe
 from perdure.engine.large import by_reference, resolved
 from perdure.engine.log import RunLog
 from perdure.engine.run import Run
-from perdure.engine.scopes import Scope, current_scope
+from perdure.engine.scopes import Scope, current_scope, recorded_branches
 from perdure.engine.services import Services, payload_bytes
 from perdure.engine.strands import Strands
 from perdure.journal.state import NodeResult, Record, RunState
@@ -70,6 +70,9 @@ class Execution(Strands):
         log: the run's journal; its state is folded.
         lost_until_s: on the monotonic clock, when the lease of a prior owner that was lost has certainly ended.
         interrupted: node attempts that recovery has closed just now.
+        orphaned: the run's worker died: that its code is executed again must be durable before it is, or a run that
+            kills its worker at once would never be counted.
+        suspect: and that code was being executed when it did.
     """
 
     def __init__(
@@ -79,16 +82,20 @@ class Execution(Strands):
         log: RunLog,
         lost_until_s: float = 0.0,
         interrupted: Mapping[str, int] | None = None,
+        *,
+        orphaned: bool = False,
+        suspect: bool = False,
     ) -> None:
         super().__init__(services, log, lost_until_s)
         self._interrupted = dict(interrupted or {})
+        self._careful = orphaned
+        self.suspect = suspect
         self.graph = graph
         self.doubts: dict[str, StepCall] = {}
         self.taken: set[int] = set()
         self.settling: set[str] = set()
         self._breath = 0
         self._watched: set[str] = set()
-        self._trees: dict[str, Any] = {}
         self.last_now_ms = log.state.last_ms
         log.listener = self
         self._begin()
@@ -96,12 +103,12 @@ class Execution(Strands):
     def _begin(self) -> None:
         state = self.log.state
         self.generation = state.generation
+        self.recorded_branches = recorded_branches(state.scopes)
         self.merger = self._merged(state)
         self.results: dict[str, NodeResult] = dict(state.results)
         self.visits = dict(state.visits)
         self.last = state.last
         self.active: set[str] = set()
-        self.outputs_cache: dict[str, Any] = {}
         self.router = self.graph.router()
         self.input_tree: dict[str, Any] = state.input
         self.continued: bytes | None = None
@@ -209,9 +216,10 @@ class Execution(Strands):
         state = self.log.state
         for node, attempt in (state.reenter | self._interrupted).items():
             self._begin_node(node, attempt + 1)
-        for node in list(state.active):
+        for node, attempt in list(state.active.items()):
             if node not in self.active:
-                self._begin_node(node, None)
+                # It was told to go on while nobody had it: that it is executed now must stand in the journal.
+                self._begin_node(node, attempt if self._careful and state.suspended else None)
 
     def _begin_node(self, node: str, attempt: int | None) -> None:
         name, _, visit = node.rpartition("#")
@@ -230,6 +238,9 @@ class Execution(Strands):
         path = node_scope(self.generation, name, visit)
         scope = Scope(self, path, node, None, {})
         try:
+            if self._careful:
+                await self.log.barrier()
+                self._careful = False
             scope.rebase(self.merger.view(name))
             run = Run(self, scope)
             current_scope.set(scope)
@@ -287,7 +298,6 @@ class Execution(Strands):
         self.active.discard(node)
         self.results.pop(result.name, None)
         self.results[result.name] = result
-        self.outputs_cache.pop(result.name, None)
         self.last = result
 
     def _skip(self, name: str) -> None:
@@ -445,9 +455,14 @@ class Execution(Strands):
         """A recorded key is asked with another input: park."""
         await drift.other_input(self, scope, key, record, what, data)
 
-    async def drifted_missing(self, scope: Scope, key: str) -> NoReturn:
-        """Something recorded was not asked for before something new begins: park."""
-        await drift.not_asked(self, scope, key)
+    async def check_start(self, scope: Scope, key: str) -> None:
+        """Before something new starts: park if something recorded was not asked for."""
+        if scope.passed() is None:
+            return
+        await asyncio.sleep(0)  # branches that begin in tasks of their own have begun after this
+        passed = scope.passed()
+        if passed is not None:
+            drift.not_asked(self, passed, key)
 
     async def drifted_type(self, scope: Scope, key: str, what: str, error: PerdureError) -> NoReturn:
         """A recorded value does not validate any more: park."""

@@ -92,7 +92,6 @@ class RunLog:
         self._pending: list[_Entry] = []
         self._inflight: list[_Entry] | None = None
         self._artifacts: list[ArtifactRow] = []
-        self._change: IndexChange | None = None
         self._added = 0
         self._committed = 0
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -147,16 +146,6 @@ class RunLog:
         if self._inflight is None:
             self._writer.submit(self, urgent=True)
         await future
-
-    def drop(self) -> list[Draft]:
-        """Take back what is not under way yet; returns it."""
-        dropped = self._pending
-        self._pending = []
-        self._added -= len(dropped)
-        for entry in dropped:
-            if entry.future is not None and not entry.future.done():
-                entry.future.set_result(False)
-        return [entry.draft for entry in dropped]
 
     @property
     def backlog(self) -> int:

@@ -76,7 +76,8 @@ async def recover(services: Services, claimed: Claimed) -> Execution | None:
         await _park(services, claimed, "definition_changed", message, detail, head)
         return None
     interrupted: dict[str, int] = {}
-    if state.status == "running" and claimed.orphaned and state.active:
+    in_flight = claimed.orphaned and state.status == "running" and not state.suspended
+    if in_flight and state.active:
         if _interrupt(services, claimed, state, log):
             await log.barrier()
             return None
@@ -87,7 +88,15 @@ async def recover(services: Services, claimed: Claimed) -> Execution | None:
         else 0.0
     )
     try:
-        return Execution(services, graph, log, lost_until_s, interrupted)
+        return Execution(
+            services,
+            graph,
+            log,
+            lost_until_s,
+            interrupted,
+            orphaned=claimed.orphaned,
+            suspect=in_flight and not claimed.drained,
+        )
     except PerdureError as error:
         await _park(services, claimed, "definition_changed", f"the input no longer fits: {error.message}", {}, log.head)
         return None

@@ -37,6 +37,7 @@ from perdure.workflow.steps import Step
 if TYPE_CHECKING:
     from perdure.engine.execution import Execution
     from perdure.workflow.function import Workflow
+    from perdure.workflow.graph import Graph
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -286,12 +287,12 @@ class Run:
             scope.open = False
         return ChildHandle(self, child_id, graph)
 
-    async def _child_result(self, child_id: str) -> Any:
+    async def _child_result(self, child_id: str, graph: Graph) -> Any:
         self._execution.check()
         scope = self._scope()
         scope.enter("child")
         try:
-            return await children.take_outcome(self._execution, scope, child_id)
+            return await children.take_outcome(self._execution, scope, child_id, graph)
         finally:
             scope.open = False
 

@@ -7,6 +7,7 @@ coroutine its own scope although both were made with the same `run`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,6 +36,7 @@ class Scope:
         "_base",
         "_counts",
         "_explicit",
+        "_unbegun",
         "execution",
         "node",
         "open",
@@ -55,6 +57,12 @@ class Scope:
         self.unasked: set[str] = (
             {key for key, record in self.records.items() if record.binding} if self.records else set()
         )
+        branches = execution.recorded_branches.get(path)
+        self._unbegun: set[str] = set(branches) if branches else set()
+        if branches:
+            self.unasked.update(branch for branch, binding in branches.items() if binding)
+        if parent is not None:
+            parent.begin_branch(path[len(parent.path) + 1 :] + "/")
         self.open = False
         self.patches: dict[str, bool] = {}
         self._asked: set[str] = set()
@@ -108,9 +116,25 @@ class Scope:
             self._asked.add(key)
         return record
 
+    def begin_branch(self, branch: str) -> None:
+        """A branch of this scope begins: it now answers for what is recorded in it."""
+        if self._unbegun:
+            self._unbegun.discard(branch)
+            self.unasked.discard(branch)
+
     def unasked_anything(self) -> bool:
         """Whether anything at all is recorded here that was not asked for again."""
-        return self.records is not None and any(key not in self._asked for key in self.records)
+        return bool(self._unbegun) or (
+            self.records is not None and any(key not in self._asked for key in self.records)
+        )
+
+    def passed(self) -> Scope | None:
+        """The scope, this one or one that it branched from, where an effect, wait or child is recorded that was not
+        asked for again: nothing new may start here then, for the recorded run was further already."""
+        scope: Scope | None = self
+        while scope is not None and not scope.unasked:
+            scope = scope.parent
+        return scope
 
     def enter(self, what: str) -> None:
         """A call begins.
@@ -157,3 +181,17 @@ class Scope:
                 return True
             scope = scope.parent
         return False
+
+
+def recorded_branches(scopes: Mapping[str, Mapping[str, Record]]) -> dict[str, dict[str, bool]]:
+    """By scope: the branches in it (each with a `/` behind it, to tell it from a key) that have records, and whether
+    any of these binds."""
+    found: dict[str, dict[str, bool]] = {}
+    for path, records in scopes.items():
+        binding = any(record.binding for record in records.values())
+        above, _, branch = path.rpartition("/")
+        while above.count("/"):
+            branches = found.setdefault(above, {})
+            branches[branch + "/"] = binding or branches.get(branch + "/", False)
+            above, _, branch = above.rpartition("/")
+    return found

@@ -123,7 +123,8 @@ class StepCall:
             payload.update(self.input_fields())
             payload["step"] = self.step.name
             payload["step_kind"] = self.policy.kind
-        payload["duration_ms"] = max(0, execution.services.clock.now_ms() - self.started_ms)
+        if self.started_ms:  # else it was called by a worker that is gone, and resolved from outside
+            payload["duration_ms"] = max(0, execution.services.clock.now_ms() - self.started_ms)
         return orjson.dumps(payload)
 
     def failure(self, error: BaseException) -> bytes:
@@ -206,8 +207,8 @@ async def run_step(
         made.attempt = record.attempt
         made.free_waits = record.free_waits
         made.since_ms = record.since_ms
-    elif step.policy.effect and scope.unasked:
-        await execution.drifted_missing(scope, made.key)
+    elif step.policy.effect:
+        await execution.check_start(scope, made.key)
     if execution.permits is not None:
         await execution.permit()
     made.args, made.kwargs = args, kwargs

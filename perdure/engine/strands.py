@@ -217,6 +217,7 @@ class Strands:
 
         timer = self.services.clock.call_at(due_ms, due)
         self.pausing += 1
+        self.log.progressed.set()  # a suspect that only waits does not keep the others back
         try:
             await future
         finally:

@@ -70,8 +70,7 @@ async def wait(
             return record.fact
         assert record.intent is not None
         return await block(execution, scope, key, record.intent.data, None)
-    if scope.unasked:
-        await execution.drifted_missing(scope, key)
+    await execution.check_start(scope, key)
     if execution.permits is not None:
         await execution.permit()
     data = {"wait_id": wait_id_of(data["wait"][0], scope.path, key), "fingerprint": fingerprint, "asked": asked, **data}

@@ -8,10 +8,9 @@ its process cannot take the others' crash budgets with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from perdure.core.errors import FencedError, PerdureError, RunNotFoundError, StoreError
@@ -67,10 +66,6 @@ class Heartbeat:
                 self._lost()
 
 
-def _set(event: asyncio.Event, _: object) -> None:
-    event.set()
-
-
 class Worker:
     """Executes runs of one process.
 
@@ -84,8 +79,8 @@ class Worker:
         self._execute = execute
         self.executions: dict[str, Execution] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._suspects: deque[Claimed] = deque()
-        self._suspects_task: asyncio.Task[None] | None = None
+        self._suspects_turn = asyncio.Lock()
+        self._in_line: set[str] = set()
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._poll_task: asyncio.Task[None] | None = None
@@ -145,7 +140,7 @@ class Worker:
         """Claim and begin what is due; whether there may be more."""
         services = self._services
         names = services.registry.names()
-        room = services.limits.concurrency - len(self._tasks) - len(self._suspects)
+        room = services.limits.concurrency - len(self._tasks)
         if not names or room <= 0:
             return False
         due_ms = await services.store.next_due_ms(names)
@@ -175,12 +170,7 @@ class Worker:
 
     def begin(self, claimed: Claimed) -> None:
         """Execute a claimed run; a suspect waits for its turn."""
-        if claimed.orphaned and claimed.row.status == "running" and not claimed.drained:
-            self._suspects.append(claimed)
-            if self._suspects_task is None or self._suspects_task.done():
-                self._suspects_task = asyncio.ensure_future(self._resume_suspects())
-        else:
-            self._spawn(claimed.row.run_id, self._recover_and_drive(claimed))
+        self._spawn(claimed.row.run_id, self._recover_and_drive(claimed))
 
     def adopt(self, run_id: str, state: RunState, head: Head, epoch: int) -> Execution:
         """Execute a run that was started, and claimed, just now."""
@@ -196,7 +186,7 @@ class Worker:
 
     def held(self) -> list[str]:
         """Ids of the runs that are recovered, executed or given back here."""
-        return [*self._tasks, *(claimed.row.run_id for claimed in self._suspects)]
+        return [run_id for run_id in self._tasks if run_id not in self._in_line]
 
     def has_room(self) -> bool:
         """Whether another run may be executed now."""
@@ -207,7 +197,7 @@ class Worker:
         self._tasks[run_id] = task
 
         def ended(done: asyncio.Task[None]) -> None:
-            if len(self._tasks) + len(self._suspects) >= self._services.limits.concurrency:
+            if len(self._tasks) >= self._services.limits.concurrency:
                 self._wake.set()  # there is room again
             if self._tasks.get(run_id) is done:
                 del self._tasks[run_id]
@@ -219,16 +209,7 @@ class Worker:
         task.add_done_callback(ended)
         return task
 
-    async def _resume_suspects(self) -> None:
-        while self._suspects and not self._closing:
-            claimed = self._suspects.popleft()
-            run_id = claimed.row.run_id
-            progressed = asyncio.Event()
-            task = self._spawn(run_id, self._recover_and_drive(claimed, progressed))
-            task.add_done_callback(partial(_set, progressed))
-            await progressed.wait()
-
-    async def _recover_and_drive(self, claimed: Claimed, progressed: asyncio.Event | None = None) -> None:
+    async def _recover_and_drive(self, claimed: Claimed) -> None:
         run_id = claimed.row.run_id
         try:
             execution = await recover(self._services, claimed)
@@ -241,12 +222,27 @@ class Worker:
         if execution is None:
             await self._let_go(run_id)
             return
-        if progressed is not None:
-            execution.log.progressed = progressed
-        await self._drive(execution)
+        if execution.suspect:
+            await self._drive_suspect(execution)
+        else:
+            await self._drive(execution)
+
+    async def _drive_suspect(self, execution: Execution) -> None:
+        """Wait for the turn, and keep it until there is progress."""
+        self._in_line.add(execution.run_id)
+        async with self._suspects_turn:
+            self._in_line.discard(execution.run_id)
+            driving = asyncio.ensure_future(self._drive(execution))
+            progress = asyncio.ensure_future(execution.log.progressed.wait())
+            await asyncio.wait({driving, progress}, return_when=asyncio.FIRST_COMPLETED)
+            progress.cancel()
+        await driving
 
     async def _drive(self, execution: Execution) -> None:
         run_id = execution.run_id
+        if self._closing:  # a drain came before the first of its code
+            await self._leave(execution)
+            return
         self.executions[run_id] = execution
         try:
             ending: Ending = await execution.drive()
@@ -257,6 +253,14 @@ class Worker:
             await self._retry_later(run_id)
         elif ending != "ended":
             await self._let_go(run_id)
+
+    async def _leave(self, execution: Execution) -> None:
+        """Give a run back that was not begun; what its recovery found is kept."""
+        try:
+            await execution.log.barrier()
+        except PerdureError:
+            return  # nothing can be appended, so there is nothing to give back
+        await self._let_go(execution.run_id)
 
     async def _let_go(self, run_id: str) -> None:
         try:
@@ -329,20 +333,20 @@ class Worker:
         self._closing = True
         self._wake.set()
         if record:
-            await asyncio.to_thread(self.lease.drain)
+            with contextlib.suppress(StoreError):  # a store that cannot be written now must not keep the process
+                await asyncio.to_thread(self.lease.drain)
         for execution in list(self.executions.values()):
             execution.stop("drain")
+        if self._loop_task is not None:
+            await asyncio.wait({self._loop_task})
         while self._tasks:
             await asyncio.wait(set(self._tasks.values()))
-        if self._suspects:
-            await self._services.store.release(self.lease, [claimed.row.run_id for claimed in self._suspects])
-            self._suspects.clear()
 
     async def close(self) -> None:
         """Drain, and give the lease back."""
         if not self._closing:
             await self.drain(record=False)
-        for task in (self._loop_task, self._poll_task, self._suspects_task):
+        for task in (self._loop_task, self._poll_task):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

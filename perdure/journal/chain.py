@@ -44,11 +44,6 @@ def genesis(run_id: str) -> bytes:
     return sha256(f"{FORMAT}{run_id}".encode()).digest()
 
 
-def payload_digest(salt: bytes, payload: bytes) -> str:
-    """The salted digest of a payload as it stands in the header."""
-    return sha256(salt + payload).hexdigest()
-
-
 def seal(run_id: str, draft: Draft, seq: int, previous: bytes, epoch: int) -> tuple[bytes, bytes]:
     """Make the header of a draft.
 

@@ -30,8 +30,10 @@ from perdure.journal.state import DELETED, Child, NodeResult, Record, RunState, 
 
 def fold(state: RunState, event: Event) -> RunState:
     """Apply one event to a state, in place, and return it."""
-    if state.status == "waiting" and event.kind in kinds.EXECUTING_KINDS:
-        state.status = "running"
+    if state.suspended and event.kind in _BY_AN_EXECUTOR:
+        state.suspended = False
+        if state.status == "waiting" and event.kind in kinds.EXECUTING_KINDS:
+            state.status = "running"
     handler = _HANDLERS.get(event.kind)
     if handler is not None:
         handler(state, event)
@@ -105,6 +107,7 @@ def _carried(event: Event, seq: int, kind: str, data: dict[str, Any]) -> Event:
 
 
 def _run_suspended(state: RunState, event: Event) -> None:
+    state.suspended = True
     if not state.terminal and state.paused is None:
         state.status = "waiting"
 
@@ -415,6 +418,10 @@ def _child_settled(state: RunState, event: Event) -> None:
             state.interruptions = 0
             _wake(state)
 
+
+_BY_AN_EXECUTOR: Final = kinds.EXECUTING_KINDS | {kinds.WAIT_RESOLVED, kinds.CHILD_SETTLED, kinds.RUN_CONTINUED}
+"""With one of these somebody executes a run that was suspended; an answer, a signal or another command does not say so.
+Without the difference, a worker that died while a run waited would count as one that the run has killed."""
 
 _WHAT: Final = {
     kinds.STATE_WRITTEN: "state",

@@ -136,6 +136,7 @@ class RunState:
         self.cancel_requested: Event | None = None
         self.paused: Event | None = None
         self.ended: Event | None = None
+        self.suspended = False
         self.reopened = 0
         self.interruptions = 0
         self.facts = 0

@@ -130,7 +130,6 @@ class Step(Generic[P, R_co]):
             elif parameter.default is inspect.Parameter.empty:
                 self._required += 1
         self.output: Codec[R_co] = codec_for(hints.get("return", Any))
-        self.takes_key = "key" in self._codecs
         self.plain_input = all(codec.plain for codec in self._codecs.values())
         self._signature = signature
 

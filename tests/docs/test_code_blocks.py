@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import pytest
 
-from perdure import Runtime
+from perdure import RunHandle, Runtime
 from perdure.workflow.loading import load_file
 from tests.docs.pages import PAGES, ROOT, Block, read_page
 from tests.docs.transcripts import check, commands_of, environment_for, play
@@ -78,7 +78,7 @@ def run_python(block: Block, folder: Path) -> None:
 async def result_of(file: Path) -> Any:
     definition = list(load_file(file).own.values())[-1]
     async with Runtime("memory://", workflows=[definition]) as runtime:
-        handle = await runtime.start(definition)
+        handle: RunHandle[Any] = await runtime.start(definition)
         output = await handle.result()
         return definition.compile().output.tree(output)
 

@@ -182,9 +182,12 @@ def test_approval_killed_in_the_middle_of_the_payment(perdure: Perdure, tmp_path
     bank.write_text("A-17 4200 key\n" if paid else "")
     assert "A-17 paid: transfer 1" in perdure("run", "approval.py", "--id", "pay").stdout
     assert len(bank.read_text().splitlines()) == 1
-    kinds = [json.loads(line)["kind"] for line in perdure("events", "pay", "--json").stdout.splitlines()]
+    events = [json.loads(line) for line in perdure("events", "pay", "--json").stdout.splitlines()]
+    kinds = [event["kind"] for event in events]
     assert kinds.count("step.doubted") == 1
     assert kinds.count("step.intended") == (1 if paid else 2)
+    settled = next(event["payload"] for event in events if event["kind"] == "step.completed")
+    assert ("duration_ms" in settled) is not paid  # nobody knows how long a call took whose answer was lost
 
 
 def follow_until(folder: Path, run_id: str, kind: str) -> None:

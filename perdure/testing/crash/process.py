@@ -175,10 +175,10 @@ def _watch_steps(witness: Witness) -> None:
     """From now on every call of a step in this process is witnessed."""
     call = stepping.call
 
-    async def witnessed(services: Any, step: Any, args: Any, kwargs: Any, info: Any, late: Any = None) -> Any:
+    async def witnessed(services: Any, step: Any, args: Any, kwargs: Any, info: Any, *hooks: Any) -> Any:
         if step.policy.isolation != "process" or step.is_async:
             step = watched(witness, step, info)
-        return await call(services, step, args, kwargs, info, late)
+        return await call(services, step, args, kwargs, info, *hooks)
 
     stepping.call = witnessed
 

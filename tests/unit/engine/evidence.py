@@ -117,15 +117,18 @@ async def witnessed(store: Store, *workflows: Any, **options: Any) -> AsyncItera
 
 @asynccontextmanager
 async def recovered(
-    store: Store, old: Any, new: Any, *, status: str = "waiting", options: Any = None, **given: Any
+    store: Store, old: Any, new: Any, *, key: str = "wait_for.go", options: Any = None, **given: Any
 ) -> AsyncIterator[tuple[Runtime, RunHandle[Any]]]:
-    """A run that begins under the old code, reaches a status, loses its worker, and is opened under the new code.
+    """A run that begins under the old code, waits under a key, loses its worker, and is opened under the new code.
 
     Nothing tells the second runtime to take a run that waits: a signal or an answer does.
     """
     first = await opened(store, old, **(options or {}))
     handle: RunHandle[Any] = await first.start(old, **given)
-    await reaches(handle, status)
+    async for event in handle.events():
+        if event.kind == "wait.opened" and event.key == key:
+            break
+    await reaches(handle, "waiting")
     await die(first)
     async with witnessed(store, new, **(options or {})) as second:
         yield second, second.run(handle.id)

@@ -86,7 +86,7 @@ async def die(runtime: Runtime) -> None:
         worker._heartbeat.stop()
     lease.abandon()
     worker._closing = True
-    loops = [task for task in (worker._loop_task, worker._poll_task, worker._suspects_task) if task is not None]
+    loops = [task for task in (worker._loop_task, worker._poll_task) if task is not None]
     for task in loops:
         task.cancel()
     tasks = [*loops, *worker._tasks.values(), *runtime._owned_tasks.values()]

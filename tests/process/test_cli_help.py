@@ -1,0 +1,83 @@
+"""`--help` is quick: the command line imports nothing of the engine before a command needs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from tests.process.commandline import PERDURE, ROOT, CommandLine
+
+HELP_BUDGET_S = 0.2
+NOT_FOR_HELP = {
+    "apsw",
+    "asyncio",
+    "orjson",
+    "perdure.engine",
+    "perdure.journal",
+    "perdure.store",
+    "perdure.workflow.graph",
+    "pydantic",
+    "rich",
+}
+
+
+@pytest.fixture
+def perdure(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+def test_help_takes_less_than_200_ms(perdure: CommandLine) -> None:
+    took = []
+    for _ in range(5):
+        start = perf_counter()
+        perdure("--help")
+        took.append(perf_counter() - start)
+    assert min(took) < HELP_BUDGET_S
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["show", "--help"], ["--version"]])
+def test_help_imports_nothing_of_the_engine(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom perdure.cli.application import invoke\n"
+        f"code = invoke({arguments!r})\nprint('LOADED', *sys.modules)\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    assert "perdure.cli.application" in loaded
+    assert loaded & NOT_FOR_HELP == set()
+
+
+def test_every_command_has_help_and_a_heading(perdure: CommandLine) -> None:
+    text = perdure("--help").out
+    for command in (
+        *("run", "worker", "ps", "show", "events", "state", "artifacts", "questions", "answer", "signal", "cancel"),
+        *("pause", "resume", "retry", "resolve", "verify", "doctor", "version"),
+    ):
+        assert f"\n  {command} " in text, command
+    assert "Exit codes: 0 completed, 1 failed, 2 wrong use" in " ".join(text.split())
+
+
+def test_no_arguments_show_the_help(perdure: CommandLine) -> None:
+    assert perdure().out == perdure("--help").out
+
+
+def test_the_package_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run([*PERDURE, "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("perdure ")
+
+
+def test_completion_offers_run_ids_and_makes_no_store(perdure: CommandLine, tmp_path: Path) -> None:
+    perdure("run", "flows.py:nap", "--id", "nap-1")
+    perdure("run", "flows.py:who", "--id", "who-1", code=3)
+    words = {"_PERDURE_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    shown = CommandLine(tmp_path, COMP_WORDS="perdure show na", **words)()
+    assert shown.out.split() == ["nap-1"]
+    unfinished = CommandLine(tmp_path, COMP_WORDS="perdure answer ", **words)()
+    assert unfinished.out.split() == ["who-1"]
+    elsewhere = CommandLine(tmp_path, COMP_WORDS="perdure show ", PERDURE_STORE="sqlite:///none.db", **words)()
+    assert elsewhere.out.split() == []
+    assert not (tmp_path / "none.db").exists()
