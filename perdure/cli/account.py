@@ -26,6 +26,8 @@ INTERRUPTED: Final = "interrupted"
 VALUE_LOST: Final = "done, value lost"
 
 SETTLED: Final = frozenset((DONE, FAILED, TIMED_OUT, CANCELLED, VALUE_LOST))
+COUNTED: Final = frozenset(("step", "wait", "child"))
+"""What counts as a step where steps are counted."""
 MOST_PREVIEW: Final = 200
 """Characters of a value that are shown."""
 
@@ -158,7 +160,7 @@ class Account:
 
     def done(self) -> list[StepAccount]:
         """The steps, waits and children that are settled."""
-        return [step for step in self.steps if step.settled and step.what in ("step", "wait", "child")]
+        return [step for step in self.steps if step.settled and step.what in COUNTED]
 
     def kept(self) -> list[StepAccount]:
         """The steps that an interruption came after and that were not done again."""

@@ -207,7 +207,10 @@ async def _old_questions(place: Place, runtime: Runtime) -> list[Finding]:
     findings = []
     now = now_ms()
     for run_id in dict.fromkeys(one.run_id for one in await runtime.store.open_waits(kind="question")):
-        state = await runtime.run(run_id).fold()
+        try:
+            state = await runtime.run(run_id).fold()
+        except CorruptRecordError:
+            continue  # that is told already
         if state.terminal:
             continue
         for wait in state.open_waits():

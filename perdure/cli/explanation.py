@@ -10,6 +10,7 @@ from perdure.cli.account import INTERRUPTED, RETRYING, RUNNING, Account, preview
 from perdure.cli.output import count
 from perdure.cli.place import Place
 from perdure.cli.times import instant, until
+from perdure.core.errors import CorruptRecordError
 from perdure.core.events import NEVER
 from perdure.journal.state import RunState, Wait
 from perdure.store.port import RunRow, WorkerRow
@@ -49,6 +50,7 @@ class Circumstances:
         now_ms: the wall clock.
         place: the store, for the commands.
         file: of the workflow, where it is known.
+        damage: the first record that is not what was written; state and account end before it.
     """
 
     row: RunRow
@@ -59,6 +61,7 @@ class Circumstances:
     now_ms: int
     place: Place
     file: str = FILE
+    damage: CorruptRecordError | None = None
 
     @property
     def owner(self) -> WorkerRow | None:
@@ -87,6 +90,9 @@ class Circumstances:
 
 def why(seen: Circumstances) -> list[Point]:
     """Why the run stands where it stands."""
+    if seen.damage is not None:
+        details = ["what stands behind it is not shown; nobody acts on it"]
+        return [Point(f"its journal is damaged: {seen.damage.message}", details)]
     status = seen.row.status
     if status == "paused":
         return [_paused(seen)]
@@ -312,6 +318,8 @@ def _ended(seen: Circumstances) -> list[Point]:
 def following(seen: Circumstances) -> list[Point]:
     """What comes next, and what has to be done for it."""
     row, state = seen.row, seen.state
+    if seen.damage is not None:
+        return [Point("restore the store from a backup", [], [seen.place.command("verify", row.run_id)])]
     if row.status == "completed":
         return []
     if row.status in ("failed", "cancelled"):
@@ -350,8 +358,10 @@ def _routed(state: RunState) -> str:
 def _executor(seen: Circumstances) -> list[Point]:
     """Who executes it when it can go on."""
     row, owner = seen.row, seen.owner
-    if row.caller_owned or (owner is not None and owner.alive and not owner.draining):
+    if row.caller_owned:
         return []
+    if owner is not None and owner.alive and not owner.draining:
+        return [Point(f"worker {owner.worker_id} holds it ready")] if row.status == "waiting" else []
     able = seen.able()
     if able:
         return [Point(f"worker {able[0].worker_id} takes it when it can go on")]
@@ -370,14 +380,12 @@ def _after_pause(seen: Circumstances) -> list[Point]:
                 [place.command("resume", row.run_id, "--accept-definition")],
             ),
         ]
-    elif state.reason == "corrupt_record":
-        points = [Point("restore the store from a backup", [], [place.command("verify", row.run_id)])]
     elif state.reason == "paused":
         points = [Point("it goes on when it is resumed", [], [resume])]
     else:
         advice = state.detail.get("what_to_do")
         points = [Point(str(advice) if advice else "find out why, then let it go on", [], [resume])]
-    return [*points, *([] if state.reason == "corrupt_record" else _executor(seen))]
+    return [*points, *_executor(seen)]
 
 
 def deadline(row: RunRow) -> int | None:

@@ -10,6 +10,7 @@ from perdure.cli.output import count
 from perdure.core import kinds
 from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, RunNotFoundError
 from perdure.core.events import NEVER, Event
+from perdure.core.ids import check_run_id
 from perdure.engine.loading import load_state
 from perdure.journal.chain import check
 from perdure.journal.state import RunState
@@ -102,7 +103,7 @@ async def verify_run(store: Store, run_id: str) -> Verified:
         RunNotFoundError: there is no such run.
         CorruptRecordError: names the first bad record (`seq`) or artifact.
     """
-    if await store.get_run(run_id) is None:
+    if await store.get_run(check_run_id(run_id)) is None:
         raise RunNotFoundError(f"no run {run_id!r}", run_id=run_id)
     events = await store.read(run_id)
     head = check(run_id, events)
@@ -127,7 +128,7 @@ async def compare_index(store: Store, row: RunRow) -> list[str]:
     Raises:
         CorruptRecordError: the journal cannot be read.
     """
-    loaded = await load_state(store, row.run_id)
+    loaded = await load_state(store, row.run_id, verify=True)
     again = await store.get_run(row.run_id)
     if loaded is None or again != row:
         return []  # it went on meanwhile

@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from perdure.cli.account import IN_DOUBT, INTERRUPTED, RETRYING, RUNNING, WAITING, Account, StepAccount
+from perdure.cli.account import COUNTED, IN_DOUBT, INTERRUPTED, RETRYING, RUNNING, WAITING, Account, StepAccount
 from perdure.cli.output import count
 from perdure.cli.story import line_of, status_text
 from perdure.cli.times import now_ms, span, until
@@ -49,6 +49,8 @@ class Progress:
         self._known = known
         self._accounts: dict[str, Account] = {}
         self._rows: Sequence[RunRow] = ()
+        self._active: dict[tuple[str, int], tuple[RunRow, StepAccount]] = {}
+        self._done: set[tuple[str, int]] = set()
         self._lines = 0
         self._began_ms = now_ms()
         self._spinner = Spinner("dots")
@@ -95,7 +97,12 @@ class Progress:
                     break
 
     def _take(self, row: RunRow, account: Account, event: Event) -> None:
-        step = account.add(event)
+        try:
+            step = account.add(event)
+        except (KeyError, TypeError, ValueError):
+            return  # it is not what was written; the recovery of the run says so
+        if step is not None:
+            self._count(row, step)
         if row.run_id == self._run_id and event.seq <= self._known:
             if event.seq == self._known:
                 self._show_known(account)
@@ -106,6 +113,15 @@ class Progress:
             self._print(Text(f"• {event.node}", style="bold"))
         elif step is not None and (step.settled or step.status in (RETRYING, IN_DOUBT)):
             self._print(self._line(row, step))
+
+    def _count(self, row: RunRow, step: StepAccount) -> None:
+        place = (row.run_id, step.seq)
+        if step.status in ACTIVE:
+            self._active[place] = (row, step)
+        else:
+            self._active.pop(place, None)
+        if step.settled and step.what in COUNTED:
+            self._done.add(place)
 
     def _line(self, row: RunRow, step: StepAccount) -> Text:
         line = line_of(step)
@@ -131,13 +147,9 @@ class Progress:
 
     def _render(self) -> RenderableType:
         now = now_ms()
-        lines: list[RenderableType] = []
-        for row in self._rows:
-            account = self._accounts.get(row.run_id)
-            if account is not None:
-                lines += [self._active_line(row, step, now) for step in account.steps if step.status in ACTIVE]
-        hidden = len(lines) - MOST_ACTIVE
-        lines = lines[:MOST_ACTIVE]
+        active = list(self._active.values())
+        lines: list[RenderableType] = [self._active_line(row, step, now) for row, step in active[:MOST_ACTIVE]]
+        hidden = len(active) - MOST_ACTIVE
         if hidden > 0:
             lines.append(Text(f"  … and {hidden} more", style="dim"))
         return Group(*lines, self._bottom(now))
@@ -154,7 +166,7 @@ class Progress:
         if not self._rows:
             return self._spinner
         root = self._rows[0]
-        done = sum(len(account.done()) for account in self._accounts.values())
+        done = len(self._done)
         grid = Table.grid(padding=(0, 1))
         text = Text(f"{root.workflow} {root.run_id}: ")
         text.append(status_text(root.status, root.reason))

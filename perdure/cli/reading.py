@@ -17,11 +17,12 @@ from perdure.cli.findings import artifacts_of
 from perdure.cli.output import Output, table
 from perdure.cli.place import Place
 from perdure.cli.times import instant, now_ms, span, until
-from perdure.core.errors import ArtifactNotFoundError, InputError
+from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, InputError
 from perdure.core.events import Event
 from perdure.engine.large import resolved
-from perdure.engine.loading import load_state
 from perdure.engine.runtime import Runtime
+from perdure.journal.chain import check
+from perdure.journal.fold import fold_all
 from perdure.journal.state import TERMINAL, RunState
 from perdure.store.port import OpenWait, RunFilter, RunRow, Status, Store, WorkerRow
 
@@ -185,16 +186,23 @@ async def portray(runtime: Runtime, place: Place, run_id: str, *, file: str | No
     """
     store = runtime.store
     row = await runtime.run(run_id).row()
-    loaded = await load_state(store, run_id)
-    assert loaded is not None
-    state = loaded[0]
-    account = Account(await store.read(run_id))
+    events, damage = _sound(run_id, await store.read(run_id))
+    state, account = fold_all(run_id, events), Account(events)
     children = {child.run_id: child for child in await store.list_runs(RunFilter(parent_id=run_id, limit=10_000))}
-    seen = Circumstances(row, state, account, await store.workers(), children, now_ms(), place)
+    seen = Circumstances(row, state, account, await store.workers(), children, now_ms(), place, damage=damage)
     if file is not None:
         seen.file = file
     context = {name: await resolved(store, value) for name, value in state.view().items()}
     return Portrait(row, state, account, context, seen)
+
+
+def _sound(run_id: str, events: list[Event]) -> tuple[list[Event], CorruptRecordError | None]:
+    """The events before the first bad record, and what is wrong with that."""
+    try:
+        check(run_id, events)
+    except CorruptRecordError as error:
+        return events[: error.ids["seq"] - 1], error
+    return events, None
 
 
 async def show_run(place: Place, output: Output, run_id: str, *, everything: bool) -> int:
@@ -291,12 +299,22 @@ async def print_events(place: Place, output: Output, run_id: str, *, after: int,
             found = await runtime.store.read(run_id, after=seq, limit=1000)
             for event in found:
                 seq = event.seq
+                _check_readable(event)
                 output.record(event.to_dict()) if output.json else output.line(event_line(event))
             if len(found) == 1000:
                 continue
             if not follow or row.status in TERMINAL:
                 return 0
             await asyncio.sleep(FOLLOW_S)
+
+
+def _check_readable(event: Event) -> None:
+    try:
+        event.data  # noqa: B018  is parsed at its first use
+    except ValueError as error:
+        raise CorruptRecordError(
+            f"record {event.seq} of run {event.run_id}: its payload is no JSON", run_id=event.run_id, seq=event.seq
+        ) from error
 
 
 def event_line(event: Event) -> str:
@@ -325,7 +343,7 @@ async def list_artifacts(place: Place, output: Output, run_id: str) -> int:
     """List the artifacts that a run's payloads name."""
     async with place.reading() as runtime:
         await runtime.run(run_id).row()
-        named = artifacts_of(await runtime.store.read(run_id))
+        named = artifacts_of(_sound(run_id, await runtime.store.read(run_id))[0])
         known = {info.sha256: info for info in await runtime.store.artifact_info(named)}
     found = [
         {
@@ -357,7 +375,8 @@ async def get_artifact(place: Place, output: Output, run_id: str, prefix: str, p
     """Give the bytes of one artifact."""
     async with place.reading() as runtime:
         await runtime.run(run_id).row()
-        names = [name for name in artifacts_of(await runtime.store.read(run_id)) if name.startswith(prefix.lower())]
+        events, _ = _sound(run_id, await runtime.store.read(run_id))
+        names = [name for name in artifacts_of(events) if name.startswith(prefix.lower())]
         if len(names) != 1:
             problem = "names no artifact" if not names else f"names {len(names)} artifacts"
             raise ArtifactNotFoundError(

@@ -23,6 +23,7 @@ from perdure.cli.supervision import Supervisor, code_of_waits
 from perdure.cli.times import span
 from perdure.core.durations import parse_duration
 from perdure.core.errors import (
+    CorruptRecordError,
     InputError,
     InputTypeError,
     RunConflictError,
@@ -350,7 +351,12 @@ async def _report(runtime: Runtime, place: Place, output: Output, run_id: str, f
     found = await portray(runtime, place, run_id, file=file)
     code = await _code(runtime.store, found)
     result = await outcome_of(runtime.store, found.state)
-    verified = await verify_run(runtime.store, run_id)
+    try:
+        verified = await verify_run(runtime.store, run_id)
+    except CorruptRecordError:
+        if not output.json:
+            _print_outcome(output, found, result, FAILED)
+        raise
     if output.json:
         output.value(_data(found, verified, code) | result)
         return code

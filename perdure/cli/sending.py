@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 from perdure.cli import given
@@ -9,12 +10,14 @@ from perdure.cli.explanation import answer_commands
 from perdure.cli.output import Output
 from perdure.cli.place import Place
 from perdure.cli.times import instant, now_ms, until
-from perdure.core.ids import check_key, new_run_id
+from perdure.core.ids import check_key, check_run_id, new_run_id
 from perdure.engine.runtime import Runtime
 from perdure.engine.watching import Question
 from perdure.journal.decide import find_question
 
-NAME_BYTES: Final = 10
+ANYONE: Final = "-"
+"""Instead of a run: the one that waits for the signal."""
+ID_BYTES: Final = 10
 
 
 class Sender:
@@ -31,7 +34,7 @@ class Sender:
     def __init__(self, place: Place, output: Output, run_id: str, name: str | None, command_id: str | None) -> None:
         self._place = place
         self._output = output
-        self._run_id = run_id
+        self._run_id = run_id if run_id == ANYONE else check_run_id(run_id)
         self._actor = actor_of(name)
         self._command_id = check_key(command_id, field="command id") if command_id is not None else drawn_id()
 
@@ -54,7 +57,7 @@ class Sender:
             self._run_id = await runtime.signal(
                 name,
                 value,
-                run_id=None if self._run_id == "-" else self._run_id,
+                run_id=None if self._run_id == ANYONE else self._run_id,
                 match=match,
                 sender_id=sender_id,
                 actor=self._actor,
@@ -126,9 +129,7 @@ def actor_of(name: str | None) -> str:
 
 def drawn_id() -> str:
     """A new command id."""
-    import os
-
-    return f"cli-{new_run_id(now_ms(), os.urandom(NAME_BYTES))}"
+    return f"cli-{new_run_id(now_ms(), os.urandom(ID_BYTES))}"
 
 
 # --- questions --------------------------------------------------------------------------------------------------------

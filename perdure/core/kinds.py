@@ -103,6 +103,7 @@ KINDS: Final[dict[str, KindSpec]] = {
         (
             "result",
             "result_refused",
+            "error",
             "input",
             "step_kind",
             "step",

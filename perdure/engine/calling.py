@@ -134,7 +134,9 @@ async def _in_process(
 
 
 def _abandon(future: asyncio.Future[Any], late: Callable[[asyncio.Future[Any]], None] | None) -> None:
-    if not future.done():
+    if future.done():
+        _ignore(future)
+    else:
         future.add_done_callback(late if late is not None else _ignore)
 
 

@@ -125,8 +125,8 @@ async def take_outcome(execution: Execution, scope: Scope, child_id: str, graph:
     if data["status"] == "completed":
         try:
             return graph.output.load_json(await execution.value_of(data, "output"))
-        except (ValueRefusedError, InputTypeError) as error:
-            await execution.drifted_type(scope, event.key or "", "outcome", error)
+        except (ValueRefusedError, InputTypeError) as misfit:
+            await execution.drifted_type(scope, event.key or "", "outcome", misfit)
     error = data.get("error") or {}
     message = f"child {child_id} {data['status']}" + (f": {error['message']}" if error.get("message") else "")
     failed = ChildFailed(

@@ -68,10 +68,11 @@ async def _append(services: Services, run_id: str, head: Head, decisions: list[D
         )
         for decision in decisions
     ]
-    appended = await services.writer.append(Append(run_id, drafts, head))
-    services.hub.touched(run_id)
-    services.due()
-    return appended
+    try:
+        return await services.writer.append(Append(run_id, drafts, head))
+    finally:  # also of a commit that was not confirmed, its executor must hear
+        services.hub.touched(run_id)
+        services.due()
 
 
 def _omitted(name: str, value: Any) -> bool:

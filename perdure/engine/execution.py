@@ -259,8 +259,6 @@ class Execution(Strands):
         finally:
             self.busy -= 1
             self._changed.set()
-            if self.busy == 0:
-                self.idle.set()
 
     def _node_ended(self, node: str, name: str, visit: int, scope: Scope, outcome: Any) -> None:
         """Record how a node ended."""

@@ -63,10 +63,22 @@ def with_origin(error: BaseException, scope: str, key: str) -> BaseException:
 
 def arguments_of(error: BaseException) -> list[Any] | None:
     """The arguments of an exception, if they can be recorded, so that it can be raised again as itself."""
+    args = list(error.args)
+    if isinstance(error, OSError) and error.filename is not None and len(args) == 2:
+        args += [error.filename] if error.filename2 is None else [error.filename, None, error.filename2]
     try:
-        return codec_for(Any).tree(list(error.args))  # type: ignore[return-value]
+        return codec_for(Any).tree(args)  # type: ignore[return-value]
     except ValueRefusedError:
         return None
+
+
+def details_of(error: dict[str, Any]) -> Any:
+    """The details of a recorded failure as they were given."""
+    tree = error.get("details")
+    try:
+        return codec_for(Any).load_json(tree)
+    except PerdureError:  # a secret in a tagged text was redacted
+        return tree
 
 
 def revive(data: dict[str, Any], policy: StepPolicy, run_id: str, scope: str, key: str) -> BaseException:
@@ -76,7 +88,7 @@ def revive(data: dict[str, Any], policy: StepPolicy, run_id: str, scope: str, ke
     if data.get("result_refused"):
         return with_origin(StepResultError(message, run_id=run_id, step=key), scope, key)
     for declared in policy.raises:
-        if declared.__name__ == error["type"] and error.get("args") is not None:
+        if declared.__name__ == error.get("raised_as") and error.get("args") is not None:
             try:
                 return with_origin(declared(*_loaded_list(error["args"])), scope, key)
             except Exception as problem:
@@ -86,7 +98,7 @@ def revive(data: dict[str, Any], policy: StepPolicy, run_id: str, scope: str, ke
         message,
         error_code=error["code"],
         error_type=error["type"],
-        details=error.get("details"),
+        details=details_of(error),
         hint=error.get("hint"),
         run_id=run_id,
         step=key,

@@ -76,6 +76,12 @@ class Hub:
         for event in self._outcomes.get(run_id, ()):
             event.set()
 
+    def changed(self, run_id: str) -> None:
+        """A run may have grown in any way, by whomever."""
+        self.touched(run_id)
+        self.settled(run_id)
+        self.grown([run_id])
+
     def touched(self, run_id: str) -> None:
         """Somebody other than its executor has appended to a run."""
         for listener in tuple(self._listeners.get(run_id, ())):

@@ -38,9 +38,18 @@ async def load_state(
     events = await store.read(run_id, after=base_seq - 1, until=until)
     if verify:
         check(run_id, events, head_before(run_id, events))
-    state = fold_all(run_id, events)
+    state = _folded(run_id, events)
     head = Head(events[-1].seq, hash_of(events[-1])) if events else Head(0, genesis(run_id))
     return state, head
+
+
+def _folded(run_id: str, events: list[Event]) -> RunState:
+    """The fold never fails on what was committed: where it does, something else stands there now."""
+    try:
+        return fold_all(run_id, events)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        check(run_id, events, head_before(run_id, events))
+        raise CorruptRecordError(f"the journal of run {run_id} cannot be read: {error!r}", run_id=run_id) from error
 
 
 async def read_ending(store: Store, run_id: str) -> Event:

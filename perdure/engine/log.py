@@ -160,6 +160,12 @@ class RunLog:
             self._syncing = True
             self._begin(self._sync())
 
+    async def caught_up(self) -> None:
+        """Return once what others have appended so far is folded."""
+        self.sync()
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
     # --- what the writer calls ----------------------------------------------------------------------------------------
 
     def take(self) -> Append | None:

@@ -51,7 +51,9 @@ class BlockingRun:
     def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() == getattr(self._loop, "_thread_id", None):
             raise StateError("the blocking face cannot be used inside the event loop")
-        value = _submit(self._loop, _within(self._scope, partial(method, *args, **kwargs))).result()
+        # A task of the execution: it ends as its kind and the reason allow when the execution stops.
+        start = self._run._execution.start_task
+        value = _submit(self._loop, _within(self._scope, partial(method, *args, **kwargs)), start).result()
         from perdure.engine.children import ChildHandle
 
         return _BlockingChild(self, value) if isinstance(value, ChildHandle) else value
@@ -99,7 +101,11 @@ class _BlockingState:
         return self._run._call(self._state.get, name, default)
 
 
-def _submit(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+def _submit(
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, T],
+    start: Callable[[Coroutine[Any, Any, None]], object] = asyncio.ensure_future,
+) -> Future[T]:
     """As `asyncio.run_coroutine_threadsafe`, but passing on a `BaseException` such as `RunAbandoned` too."""
     future: Future[T] = Future()
 
@@ -113,7 +119,7 @@ def _submit(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) 
         else:
             future.set_result(value)
 
-    loop.call_soon_threadsafe(lambda: asyncio.ensure_future(run()))
+    loop.call_soon_threadsafe(lambda: start(run()))
     return future
 
 

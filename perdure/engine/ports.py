@@ -107,7 +107,9 @@ class _WallTimer:
         self._clock = clock
         self._due_ms = due_ms
         self._callback = callback
-        self._not_before_s = clock.monotonic_s() + max(0, due_ms - clock.now_ms()) / 1000
+        # The wall clock's milliseconds are cut off, so up to one of those that are left may have passed already.
+        left_ms = due_ms - clock.now_ms()
+        self._not_before_s = clock.monotonic_s() + ((left_ms + 1) / 1000 if left_ms > 0 else 0)
         self._loop = asyncio.get_running_loop()
         self._handle = self._loop.call_soon(self._check)
 

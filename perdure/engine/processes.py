@@ -19,8 +19,10 @@ import orjson
 
 from perdure.core.errors import DefinitionError, PerdureError, ValueRefusedError
 from perdure.core.secrets import Secret
+from perdure.core.values import codec_for
 from perdure.engine.calling import RefusedResult
 from perdure.engine.current import StepInfo
+from perdure.engine.failures import details_of
 from perdure.engine.process_child import LENGTH, frame
 from perdure.workflow.loading import FILE_ATTRIBUTE
 
@@ -218,7 +220,7 @@ def _raised(message: dict[str, Any]) -> Exception:
     described = message["error"]
     text: str = described["message"]
     base = _known_class(message.get("classes", ()))
-    args = message.get("args")
+    args = codec_for(Any).load_json(message.get("args"))
     members: dict[str, Any] = {
         "__module__": base.__module__,
         "__str__": lambda _: text,
@@ -226,9 +228,9 @@ def _raised(message: dict[str, Any]) -> Exception:
         "hint": described.get("hint", ""),
         "error_code": described["code"],
         "error_type": described["type"],
-        "details": described["details"],
+        "details": details_of(described),
     }
-    error = _made(base, members, (text,) if args is None else tuple(args))
+    error = _made(base, members, tuple(args) if isinstance(args, list) else (text,))
     if "delay_s" in message:
         error.delay_s = message["delay_s"]  # type: ignore[attr-defined]
     if "response" in message:

@@ -36,8 +36,10 @@ from perdure.workflow.steps import Step
 
 if TYPE_CHECKING:
     from perdure.engine.execution import Execution
+    from perdure.workflow.flow import Flow
     from perdure.workflow.function import Workflow
     from perdure.workflow.graph import Graph
+    from perdure.workflow.plan import Plan
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -268,7 +270,11 @@ class Run:
     @overload
     async def spawn(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> ChildHandle[R]: ...
     @overload
-    async def spawn(self, workflow: Any, /, *args: Any, key: str | None = None, **kwargs: Any) -> ChildHandle[Any]: ...
+    async def spawn(self, workflow: Workflow[..., R], /, *args: Any, key: str, **kwargs: Any) -> ChildHandle[R]: ...
+    @overload
+    async def spawn(
+        self, workflow: Flow | Plan | str, /, *args: Any, key: str | None = None, **kwargs: Any
+    ) -> ChildHandle[Any]: ...
     async def spawn(self, workflow: Any, /, *args: Any, **kwargs: Any) -> ChildHandle[Any]:
         """Start a child run. It goes on by itself; `await child.result()` takes its outcome.
 

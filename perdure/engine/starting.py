@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, overload
 
 import orjson
 
@@ -28,7 +28,6 @@ from perdure.store.port import Append, ArtifactRow, NewRun
 from perdure.workflow.function import Workflow
 from perdure.workflow.graph import Graph
 
-P = ParamSpec("P")
 R = TypeVar("R")
 Profile = str | Mapping[str, Any]
 
@@ -38,9 +37,38 @@ class Starting(Commanding):
 
     _provenance: dict[str, Any]
 
+    # Arguments are checked when they are bound: beside options, a `ParamSpec` cannot say what a workflow takes.
+    @overload
     async def start(
         self,
-        workflow: Workflow[P, R] | Any,
+        workflow: Workflow[..., R],
+        /,
+        *args: Any,
+        id: str | None = ...,
+        tags: Sequence[str] = ...,
+        skip_tags: Sequence[str] = ...,
+        profile: Profile = ...,
+        caller_owned: bool = ...,
+        actor: str | None = ...,
+        **kwargs: Any,
+    ) -> RunHandle[R]: ...
+    @overload
+    async def start(
+        self,
+        workflow: Any,
+        /,
+        *args: Any,
+        id: str | None = ...,
+        tags: Sequence[str] = ...,
+        skip_tags: Sequence[str] = ...,
+        profile: Profile = ...,
+        caller_owned: bool = ...,
+        actor: str | None = ...,
+        **kwargs: Any,
+    ) -> RunHandle[Any]: ...
+    async def start(
+        self,
+        workflow: Any,
         /,
         *args: Any,
         id: str | None = None,
@@ -50,7 +78,7 @@ class Starting(Commanding):
         caller_owned: bool = False,
         actor: str | None = None,
         **kwargs: Any,
-    ) -> RunHandle[R]:
+    ) -> RunHandle[Any]:
         """Start a run. When this returns, the start is durable.
 
         Args:

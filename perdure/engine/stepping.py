@@ -132,6 +132,8 @@ class StepCall:
         described = describe(error)
         if isinstance(error, self.policy.raises):
             described["args"] = arguments_of(error)
+            found = [cls for cls in type(error).__mro__ if cls in self.policy.raises]
+            described["raised_as"] = (found or [type(error)])[0].__name__
         return self.fact(error=described)
 
     # --- the limits of its policy -------------------------------------------------------------------------------------
@@ -417,15 +419,10 @@ def _completed(made: StepCall, value: Any) -> Any:
         if redacted is not data:
             step.output.load(redacted)  # the label of a secret need not be of the declared type
     except PerdureError as error:
-        payload = made.fact(result_refused=True, error=describe(error))
+        payload = made.execution.redact(made.fact(result_refused=True, error=describe(error)))
         made.append(kinds.STEP_COMPLETED, payload)
-        raise revive(
-            {"error": describe(error), "result_refused": True},
-            made.policy,
-            made.execution.run_id,
-            made.scope.path,
-            made.key,
-        ) from error
+        lost = revive(orjson.loads(payload), made.policy, made.execution.run_id, made.scope.path, made.key)
+        raise lost from error
     execution = made.execution
     recorded = by_reference(redacted, execution.log.keep)
     made.append(kinds.STEP_COMPLETED, made.fact(result=orjson.Fragment(recorded)))

@@ -39,7 +39,7 @@ class Strands:
         in_step: the tasks that are inside a step's function, and whether the step is shielded.
         waiters: the waits that are open here, by id.
         permits: how many more steps the caller's loop admits; `None` for all.
-        idle: set when no strand may go on by itself.
+        idle: set when every strand waits: for what it asked for, or for the caller's loop to admit another step.
         pausing: how many strands wait for the next attempt of a step.
     """
 
@@ -114,7 +114,6 @@ class Strands:
         if self.tasks:
             self._begin_grace(reason)
         self._changed.set()
-        self.idle.set()
 
     def _begin_grace(self, reason: Stop) -> None:
         """A cancel is part of the run's story and measured by its clock; a drain is about this process."""
@@ -156,6 +155,7 @@ class Strands:
         """End a waiting task with an error."""
         if not waiter.future.done():
             waiter.future.set_exception(error)
+            waiter.future.exception()  # it may be that its task is gone, and nobody is left to be told
 
     def blocked(self, waiter: Waiter) -> None:
         """A strand waits. When all do, the run is waiting, and is let go of after a while."""
@@ -242,8 +242,7 @@ class Strands:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._permit_waiters.append(future)
             self.busy -= 1
-            if self.busy == 0:
-                self.idle.set()
+            self._perhaps_idle()
             try:
                 await future
             finally:
@@ -259,5 +258,10 @@ class Strands:
         for future in waiters:
             if not future.done():
                 future.set_result(None)
-        if not waiters and self.busy == 0:
+        if not waiters:
+            self._perhaps_idle()
+
+    def _perhaps_idle(self) -> None:
+        """Tell the caller's loop if every strand waits; one whose wait is settled only has not had its turn yet."""
+        if self.busy == 0 and self.tasks and not any(waiter.future.done() for waiter in self.waiters.values()):
             self.idle.set()

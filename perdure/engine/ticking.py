@@ -63,6 +63,8 @@ class Ticking(Commanding):
         execution = self._owned.get(run_id) or await self._own(run_id)
         if execution is None:
             return await self._found(run_id)
+        if execution.log.error is None:
+            await execution.log.caught_up()
         execution.admit(max_steps)
         task = self._owned_tasks[run_id]
         idle = asyncio.ensure_future(execution.idle.wait())
@@ -71,6 +73,7 @@ class Ticking(Commanding):
         if task.done():
             task.result()
         else:
+            execution.permits = 0  # what was not used now is not used between this tick and the next
             await execution.log.barrier()
         return await self._found(run_id)
 

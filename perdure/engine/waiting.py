@@ -7,6 +7,7 @@ settling of a child are appended by the executor as decisions, so that what stan
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +70,12 @@ async def wait(
         if record.fact is not None:
             return record.fact
         assert record.intent is not None
-        return await block(execution, scope, key, record.intent.data, None)
+        asked_before = record.intent.data
+        opened = execution.log.state.waits.get(asked_before["wait_id"])
+        # It was closed without being settled when its branch was cancelled, or when a run ended that is open again.
+        closed = opened is not None and opened.closed is not None
+        again = _opened(execution, scope, key, asked_before) if closed else None
+        return await block(execution, scope, key, asked_before, again)
     await execution.check_start(scope, key)
     if execution.permits is not None:
         await execution.permit()
@@ -118,10 +124,32 @@ async def block(execution: Execution, scope: Scope, key: str, data: dict[str, An
             return await future
         finally:
             execution.unblocked(waiter)
+    except asyncio.CancelledError:
+        if execution.stopping is None and execution.log.error is None and "subject" not in data:
+            _close(execution, waiter)
+        raise
     finally:
         execution.waiters.pop(waiter.wait_id, None)
         if timer is not None:
             timer.cancel()
+
+
+def _close(execution: Execution, waiter: Waiter) -> None:
+    """The branch that waits was cancelled because another one failed: nobody is asked what nobody waits for."""
+    draft = execution.services.draft(
+        kinds.WAIT_CANCELLED,
+        orjson.dumps({"wait_id": waiter.wait_id, "reason": "its branch was cancelled"}),
+        scope=waiter.scope,
+        key=waiter.key,
+        change=IndexChange(closed=(waiter.wait_id,)),
+    )
+    execution.log.decide_later(draft, partial(_unless_closed, waiter.wait_id, draft))
+
+
+def _unless_closed(wait_id: str, draft: Draft, state: RunState) -> Draft | None:
+    wait = state.waits.get(wait_id)
+    # A wait that is not there yet stands before this draft in the same append.
+    return None if wait is not None and wait.closed is not None else draft
 
 
 # --- what settles a wait ----------------------------------------------------------------------------------------------
@@ -160,13 +188,8 @@ def _deadline(execution: Execution, waiter: Waiter, data: dict[str, Any]) -> Non
 
 
 async def _resolve(execution: Execution, waiter: Waiter, draft: Draft) -> None:
-    def again(state: RunState) -> Draft | None:
-        wait = state.waits.get(waiter.wait_id)
-        # A wait that is not there yet stands before this draft in the same append.
-        return None if wait is not None and wait.closed is not None else draft
-
     try:
-        if await execution.log.decide(draft, again):
+        if await execution.log.decide(draft, partial(_unless_closed, waiter.wait_id, draft)):
             execution.settle(waiter, execution.own_event(draft))
     except Exception as error:
         execution.fail_waiter(waiter, RunAbandoned(str(error)))

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from perdure.core.errors import FencedError, PerdureError, RunNotFoundError, StoreError
+from perdure.core.errors import FencedError, OutcomeUnknownError, PerdureError, RunNotFoundError, StoreError
 from perdure.core.events import Head
 from perdure.engine.execution import Ending, Execution
 from perdure.engine.log import RunLog
@@ -21,7 +21,7 @@ from perdure.engine.ports import Timer
 from perdure.engine.recovery import recover
 from perdure.engine.services import Services
 from perdure.journal.state import RunState
-from perdure.store.port import Claimed, Lease
+from perdure.store.port import Claimed, Lease, RunFilter
 
 CLAIM_POLL_S: Final = 0.25
 """How often a worker looks for runs whose owner has died: nobody announces a death."""
@@ -89,6 +89,7 @@ class Worker:
         self._position = 0
         self.recovered = 0
         self.claiming = False
+        self._unconfirmed = False
         self._heartbeat: Heartbeat | None = None
 
     @property
@@ -126,10 +127,13 @@ class Worker:
             self._wake.clear()
             self.claiming = True
             try:
+                if self._unconfirmed:
+                    await self._take_up_unconfirmed()
                 again = await self._claim_due()
                 delay_s = 0.1
-            except StoreError:
+            except StoreError as error:
                 again = False  # a store that cannot be read or written now; it is asked again
+                self._unconfirmed |= isinstance(error, OutcomeUnknownError)
                 delay_s = min(delay_s * 2, LONGEST_RETRY_S)
             finally:
                 self.claiming = False
@@ -157,6 +161,16 @@ class Worker:
         for claimed in claims:
             self.begin(claimed)
         return bool(claims)
+
+    async def _take_up_unconfirmed(self) -> None:
+        """A claim was not confirmed: take up the runs that this worker owns without knowing it."""
+        where = RunFilter(statuses=("pending", "running", "waiting"), limit=1000)
+        while rows := await self._services.store.list_runs(where):
+            for row in rows:
+                if row.owner == self.lease.worker_id and not row.caller_owned and row.run_id not in self._tasks:
+                    self.recheck(row.run_id)
+            where.before = (rows[-1].created_ms, rows[-1].run_id)
+        self._unconfirmed = False
 
     async def _sleep(self, at_most_s: float | None) -> None:
         limit_s = at_most_s if at_most_s is not None else (CLAIM_POLL_S if self._services.store.shared else None)
@@ -285,6 +299,7 @@ class Worker:
             except StoreError:
                 continue
             if claimed is not None:
+                self._services.hub.changed(run_id)  # what was thought lost may have been committed
                 asyncio.get_running_loop().call_soon(self.begin, claimed)
             return
 

@@ -260,6 +260,7 @@ def _forgotten(state: RunState) -> dict[str, Any]:
             continue
         scope, key = origin
         records.append((scope, key))
+        records += _spawns(state, scope, key)
         records += [
             (above, join)
             for above, entries in state.scopes.items()
@@ -284,6 +285,20 @@ def _forgotten(state: RunState) -> dict[str, Any]:
     return forgets | ({"visits": list(again)} if again else {})
 
 
+def _spawns(state: RunState, scope: str, key: str) -> list[tuple[str, str]]:
+    """The spawn of the child whose failure was taken under this key: a retry takes the outcome of another child."""
+    record = state.scopes.get(scope, {}).get(key)
+    child_id = record.intent.data.get("child") if record is not None and record.intent is not None else None
+    if child_id is None:
+        return []
+    return [
+        (place, name)
+        for place, records in state.scopes.items()
+        for name, found in records.items()
+        if found.what == "child" and found.intent is not None and found.intent.data["child"] == child_id
+    ]
+
+
 # --- doubt ------------------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +311,7 @@ def resolve(
     *,
     by: str = "person",
 ) -> list[Decision]:
-    """Say what became of a step in doubt.
+    """Say what became of a step in doubt, also of a run that has ended.
 
     Args:
         step: its key, its scope and key joined by `/`, or its wait's id; may be omitted when one step is in doubt.
@@ -307,8 +322,6 @@ def resolve(
     """
     if _repeated(state, command_id, kinds.STEP_RESOLVED):
         return []
-    if state.terminal and state.status != "cancelled":
-        _refuse_ended(state, "a resolution")
     scope, key, wait_id = _doubted(state, step)
     payload: dict[str, Any] = {"resolution": resolution, "command_id": command_id, "by": by}
     if resolution == "done":

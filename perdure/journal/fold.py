@@ -39,6 +39,7 @@ def fold(state: RunState, event: Event) -> RunState:
         handler(state, event)
     elif event.key is not None and event.kind not in kinds.KINDS:
         _record(state, event, "emit").fact = event
+        state.interruptions = 0
     state.seq = event.seq
     if event.time_ms > state.last_ms:
         state.last_ms = event.time_ms
@@ -147,8 +148,8 @@ def _ended(status: str) -> Callable[[RunState, Event], None]:
         state.status = status  # type: ignore[assignment]
         state.reason = ""
         state.detail = {}
-        if status != "cancelled":
-            for wait in state.open_waits():
+        for wait in state.open_waits():
+            if status != "cancelled" or wait.kind != "question":
                 wait.closed = event
 
     return handler
@@ -244,6 +245,7 @@ def _finish(
     result = NodeResult(name, int(visit), status, output, following, end)
     state.results[name] = result
     state.last = result
+    state.interruptions = 0
 
 
 def _node_interrupted(state: RunState, event: Event) -> None:
@@ -323,6 +325,7 @@ def _noted(state: RunState, event: Event) -> None:
     data = event.data
     record = _record(state, event, _WHAT[event.kind], data.get("fingerprint", ""))
     record.fact = event
+    state.interruptions = 0
 
 
 def _state_written(state: RunState, event: Event) -> None:
@@ -365,7 +368,7 @@ def _wait_settled(state: RunState, event: Event) -> None:
     if wait is not None:
         wait.closed = event
         record = state.scopes.get(wait.scope, {}).get(wait.key)
-        if record is not None and record.what == "wait":
+        if record is not None and record.what == "wait" and event.kind != kinds.WAIT_CANCELLED:
             record.fact = event
     signal_seq = data.get("signal_seq")
     if signal_seq is not None:
@@ -402,6 +405,7 @@ def _child_spawned(state: RunState, event: Event) -> None:
     record.intent = event
     record.fact = event
     state.children[data["child"]] = Child(event)
+    state.interruptions = 0
 
 
 def _child_settled(state: RunState, event: Event) -> None:

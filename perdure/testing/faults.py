@@ -59,14 +59,14 @@ class FaultyStore(DelegatingStore):
         injected: what went wrong so far: number and fault.
     """
 
-    def __init__(
-        self, inner: Store, plan: Plan, *, writes: Iterable[Write] = ("append",), later: bool = False
-    ) -> None:
+    def __init__(self, inner: Store, plan: Plan, *, writes: Iterable[Write] = ("append",), later: bool = False) -> None:
         super().__init__(inner)
         if isinstance(plan, Mapping):
             unknown = set(plan.values()) - set(FAULTS)
             if unknown:
-                raise InputError(f"there is no fault {', '.join(sorted(unknown))}", hint=f"choose of {', '.join(FAULTS)}")
+                raise InputError(
+                    f"there is no fault {', '.join(sorted(unknown))}", hint=f"choose of {', '.join(FAULTS)}"
+                )
         self._plan: Callable[[int], Fault | None] = plan.get if isinstance(plan, Mapping) else plan
         self._writes = frozenset(writes)
         self._later = later

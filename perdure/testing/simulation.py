@@ -29,8 +29,8 @@ from typing import Any, Final, NoReturn, TypeVar
 from perdure.core.durations import Duration, parse_duration
 from perdure.core.errors import NotSettledError, StateError
 from perdure.engine.activity import Activity
-from perdure.engine.ports import Deadline, Timer
 from perdure.engine.portal import BlockingRun
+from perdure.engine.ports import Deadline, Timer
 from perdure.engine.runtime import Runtime
 from perdure.engine.threads import ThreadPool
 from perdure.store.memory import MemoryStore
@@ -81,7 +81,9 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         if self._virtual_s > LONGEST_S:
             raise NotSettledError("the simulation never ends")
 
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
         """Call a function in place, so that no thread's timing decides anything."""
         future: asyncio.Future[T] = self.create_future()
         try:
@@ -191,9 +193,6 @@ class LoopClock:
 class InlineThreads(ThreadPool):
     """For `Runtime(threads=…)`: synchronous steps are called in the event loop, at an instant that the loop decides."""
 
-    def __init__(self) -> None:
-        super().__init__(0)
-
     def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> asyncio.Future[T]:
         """See `ThreadPool.run`."""
         if any(isinstance(value, BlockingRun) for value in args):
@@ -235,7 +234,9 @@ class Simulation:
         self.store: Store = store or MemoryStore(boot_clock=self.clock.now_ms)
         self.processes: list[Process] = []
 
-    def process(self, *, crash_at: str | None = None, wrap: Callable[[Store], Store] | None = None, **options: Any) -> Process:
+    def process(
+        self, *, crash_at: str | None = None, wrap: Callable[[Store], Store] | None = None, **options: Any
+    ) -> Process:
         """A process with a runtime on the store; it begins to live when it is used.
 
         Args:
@@ -297,7 +298,8 @@ class Process:
             return await life(self.runtime)
 
         task = self._simulation.loop.create_task(live(), context=self._context)
-        await asyncio.wait({task, self._died}, return_when=asyncio.FIRST_COMPLETED)
+        waited: list[asyncio.Future[Any]] = [task, self._died]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if self.dead:
             raise ProcessDied
         return task.result()

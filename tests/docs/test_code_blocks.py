@@ -2,11 +2,12 @@
 
 The blocks of a page share one fresh folder, in their order, so a block may use what an earlier one made.
 
-* `python`: a program. One whose first line is `# NAME.py` is kept under that name. One that ends with `# result: …`
-  (JSON) holds workflows, of which the last is run with its default input, in memory, and must give that result.
+* `python`: a program. One whose first line is `# NAME.py` is kept under that name; pytest runs it if that is
+  `# test_….py`. One that ends with `# result: …` (JSON) holds workflows, of which the last is run with its default input,
+  in memory, and must give that result.
 * `console`: a transcript; see `transcripts.py`. What `make` would do is only asked for (`make --dry-run`), in the
   project's own folder: the targets themselves are run where the whole project is checked.
-* `json`: parsed.
+* `json`, `toml`: parsed.
 * `text`: no code, but a picture or a pattern.
 """
 
@@ -17,6 +18,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +29,9 @@ from perdure.workflow.loading import load_file
 from tests.docs.pages import PAGES, ROOT, Block, read_page
 from tests.docs.transcripts import check, commands_of, environment_for, play
 
-LANGUAGES: Final = {"python", "console", "json", "text"}
+LANGUAGES: Final = {"python", "console", "json", "toml", "text"}
+# The plugin of this checkout, installed or not.
+PYTEST: Final = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:perdure", "-p", "perdure.testing.plugin"]
 _NAMED: Final = re.compile(r"# (?P<name>\w+\.py)")
 _RESULT: Final = re.compile(r"# result: (?P<json>.*)")
 
@@ -43,7 +47,8 @@ def test_every_block_has_a_language_that_is_run(path: Path) -> None:
 
 @pytest.mark.time_limit(120)
 @pytest.mark.parametrize("path", [path for path in PAGES if read_page(path).blocks], ids=page_name)
-def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for block in read_page(path).blocks:
         if block.language == "python":
@@ -53,14 +58,17 @@ def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path) -> None:
         elif block.language == "json":
             for line in block.lines:
                 json.loads(line)
+        elif block.language == "toml":
+            tomllib.loads(block.text)
 
 
 def run_python(block: Block, folder: Path) -> None:
     named = _NAMED.match(block.text)
     file = folder / (named["name"] if named else f"block_{block.line}.py")
     file.write_text(block.text)
+    runner = PYTEST if file.name.startswith("test_") else ["-W", "error"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", file.name],
+        [sys.executable, *runner, file.name],
         cwd=folder,
         env=environment_for(folder),
         stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import typing
@@ -16,6 +17,7 @@ from perdure.cli import exits
 from perdure.cli.application import application
 from perdure.core import kinds, policies
 from perdure.core.errors import PerdureError
+from perdure.engine.services import Limits
 from perdure.workflow import loading
 from perdure.workflow.effects import effect_kinds
 from perdure.workflow.steps import step
@@ -171,3 +173,8 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
 def test_the_readme_names_every_command() -> None:
     told = " ".join(row[0] for row in table_rows(ROOT / "README.md", "command"))
     assert sorted(set(re.findall(r"[a-z]{2,}", told)) - {"perdure"}) == sorted(set(commands()) - {"version"})
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    defaults = {one.name: one.default for one in dataclasses.fields(Limits)}
+    assert {row[0]: float(row[1]) for row in table_rows(DOCS / "python.md", "limit")} == defaults

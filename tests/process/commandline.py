@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 PERDURE = [sys.executable, "-m", "perdure"]
 LIMIT_S = 30.0
 
-WORKFLOWS = '''
+WORKFLOWS = """
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 from perdure import Run, step, workflow
 
@@ -94,7 +95,7 @@ async def who(run: Run) -> str:
 
 
 @workflow
-async def order(run: Run) -> dict[str, str]:
+async def order(run: Run) -> dict[str, Any]:
     return {"paid": await run.wait_for("paid", match="o1")}
 
 
@@ -133,7 +134,7 @@ async def rich(run: Run) -> int:
     await run.step(blob)
     run.emit("noted", {"a": 1})
     return len(await run.map(look, [1, 2]))
-'''
+"""
 
 
 class Ended(NamedTuple):
@@ -201,6 +202,17 @@ class CommandLine:
         finally:
             process.kill()
             process.communicate()
+
+    def await_event(self, run_id: str, kind: str) -> list[dict[str, Any]]:
+        """Follow a run's events up to one of a kind; returns them."""
+        found = []
+        with self.started("events", run_id, "--follow", "--json") as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                found.append(json.loads(line))
+                if found[-1]["kind"] == kind:
+                    return found
+        raise AssertionError(f"run {run_id} ended without {kind}: {[event['kind'] for event in found]}")
 
     def effects(self) -> list[str]:
         """What step functions did in the world, in order."""

@@ -80,6 +80,11 @@ def fails(how: str) -> None:
     raise AssertionError(how)
 
 
+@step(kind="read", isolation="process", raises=ValueError)
+def fails_with(value: Any) -> None:
+    raise ValueError(value, 2**60)
+
+
 @step(kind="read", isolation="process", retries=3, retry_on=(ConnectionError,))
 def comes_back(path: str) -> int:
     tries = len(Path(path).read_text()) + 1 if os.path.exists(path) else 1
@@ -228,6 +233,15 @@ async def _caught(run: Run, called: Any, arguments: list[Any]) -> list[Any]:
         members = {part: getattr(error, part, None) for part in ("error_code", "error_type", "details")}
         return [type(error).__name__, str(error), members]
     raise AssertionError("it did not fail")
+
+
+@workflow
+async def call_fails_with(run: Run, value: Any) -> bool:
+    try:
+        await run.step(fails_with, value)
+    except ValueError as error:
+        return error.args == (value, 2**60)
+    return False
 
 
 @workflow

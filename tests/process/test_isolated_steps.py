@@ -182,6 +182,10 @@ async def test_a_declared_exception_reaches_the_workflow_as_itself() -> None:
     assert message.startswith("[Errno 2] No such file")
 
 
+async def test_the_arguments_of_a_declared_exception_come_back_as_they_were() -> None:
+    assert await outcome_of(steps.call_fails_with, {"raw": b"\x00", "cost": Decimal("1.50")}) is True
+
+
 async def test_retry_on_and_retry_after_are_understood(tmp_path: Path) -> None:
     kind, message, members = await failure_of("comes_back", str(tmp_path / "tries"))
     assert (kind, members["error_type"]) == ("StepFailed", "LookupError")

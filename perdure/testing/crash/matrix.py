@@ -28,6 +28,7 @@ from perdure.workflow.graph import Definition, Graph
 
 STORE: Final = "sqlite:///{directory}/runs.db"
 KILLED: Final = -9
+MOST_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +102,17 @@ class CrashMatrix:
     def _lines(self) -> Iterator[str]:
         sites = Counter(f"{result.point.moment} a {result.point.site}" for result in self.points if result.reached)
         where = ", ".join(f"{count} {name}" for name, count in sorted(sites.items()))
-        yield f"{self.workflow}: {self.reference}; killed at {len(self.points)} points in {self.seconds:.1f} s ({where})"
+        yield f"{self.workflow}: {self.reference}"
+        yield f"  killed at {len(self.points)} points in {self.seconds:.1f} s: {where}"
         for problem in self.reference_problems:
             yield f"  without any crash: {problem}"
-        for result in self.failures:
+        for result in self.failures[:MOST_SHOWN]:
             yield f"  {result.point}" + (f" ({result.point.label})" if result.point.label else "")
             for problem in result.problems:
                 yield f"    {problem}"
             yield f"    see {result.directory}"
+        if len(self.failures) > MOST_SHOWN:
+            yield f"  and {len(self.failures) - MOST_SHOWN} points more"
 
 
 def crash_matrix(
@@ -139,8 +143,8 @@ def crash_matrix(
 
     A process is killed before and after each commit of the journal and each other write of the store, and at each call
     of a step: before the function is called, in the middle of its body, and after it has returned but before that is
-    recorded. Time is virtual: timers, timeouts and backoffs pass at once. Each point has a store and a working folder of
-    its own.
+    recorded. Time is virtual: timers, timeouts and backoffs pass at once. Each point has a store and a working folder
+    of its own.
 
     Args:
         workflow: a workflow, flow or plan that is a variable of some file, or `"path.py:NAME"`.

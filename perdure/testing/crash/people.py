@@ -16,6 +16,7 @@ from perdure.engine.watching import Question
 from perdure.testing.crash.witness import Line, Witness
 
 DOUBT: Final = "doubt"
+_CALL_LINES: Final = frozenset(("called", "effect", "returned", "raised"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def _truth(run_id: str, scope: str, key: str, attempt: int, lines: list[Line], r
     returned = seen.get("returned") or next((line for line in before if line["what"] == "returned"), None)
     value = None if returned is None or returned["result"] is None else _loaded(returned["result"])
     error = seen["raised"]["error"] if "raised" in seen else None
-    if any(line["what"] == "effect" for line in before):
+    if any(line["what"] == "effect" for line in (*before, *mine)):
         happened = "effect" in seen
     else:
         happened = "called" in seen and error is None
@@ -152,7 +153,5 @@ def _loaded(result: str) -> Any:
 
 
 def _place(line: Line) -> tuple[str, str, str] | None:
-    return (line["run"], line["scope"], line["key"]) if "scope" in line and "key" in line else None
-
-
-
+    """The step that a line is about, if it is about the call of one."""
+    return (line["run"], line["scope"], line["key"]) if line["what"] in _CALL_LINES else None

@@ -26,8 +26,8 @@ class CrashPoint(NamedTuple):
     """An instant in the life of a process.
 
     Args:
-        site: a `commit` of the journal, another write of the store (`lease`, `claim`, `release`), a `step`'s call, or an
-            `effect` that the step recorded.
+        site: a `commit` of the journal, another write of the store (`lease`, `claim`, `release`), a `step`'s call, or
+            an `effect` that the step recorded.
         moment: `before` or `after` it; inside a step also in the `middle` of its body.
         subject: which one: the number of the write in its process, from 1; or `run/scope/key@attempt` of the call.
         label: what it is, for people.

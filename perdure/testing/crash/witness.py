@@ -169,12 +169,11 @@ _call: ContextVar[Call | None] = ContextVar("perdure_witnessed_call", default=No
 def watched(witness: Witness, step: Step[..., Any], info: StepInfo) -> Step[..., Any]:
     """The same step, whose call is witnessed."""
     call = Call(witness, step, info)
-    fn = _async_watched(call, step.fn) if step.is_async else _watched(call, step.fn)
-    return step._copy(fn=fn)
+    return step._copy(fn=(_async_watched if step.is_async else _watched)(call, step.fn))
 
 
 def _watched(call: Call, fn: Callable[..., Any]) -> Callable[..., Any]:
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def witnessed(*args: Any, **kwargs: Any) -> Any:
         call.begin(args, kwargs)
         token = _call.set(call)
         try:
@@ -189,11 +188,11 @@ def _watched(call: Call, fn: Callable[..., Any]) -> Callable[..., Any]:
         call.returned(value)
         return value
 
-    return watched
+    return witnessed
 
 
-def _async_watched(call: Call, fn: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def watched(*args: Any, **kwargs: Any) -> Any:
+def _async_watched(call: Call, fn: Callable[..., Any]) -> Callable[..., Any]:
+    async def witnessed(*args: Any, **kwargs: Any) -> Any:
         call.begin(args, kwargs)
         token = _call.set(call)
         try:
@@ -207,7 +206,7 @@ def _async_watched(call: Call, fn: Callable[..., Coroutine[Any, Any, Any]]) -> C
         call.returned(value)
         return value
 
-    return watched
+    return witnessed
 
 
 class _Tracer:

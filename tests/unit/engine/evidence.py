@@ -47,7 +47,7 @@ def problems_of_payload(event: Event) -> list[str]:
     missing = set(spec.fields) - names
     unknown = names - set(spec.fields) - set(spec.optional)
     place = f"{event.seq} {event.kind}"
-    return [f"{place} lacks {name!r}" for name in sorted(missing)] + [f"{place} has {name!r}" for name in sorted(unknown)]
+    return [*(f"{place} lacks {name!r}" for name in sorted(missing)), *(f"{place} has {name!r}" for name in unknown)]
 
 
 def problems_of_header(event: Event) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Flow, Next, Run, Runtime, step, workflow
+from perdure import Backoff, Done, Flow, Next, NotDone, Plan, Run, Runtime, step, workflow
 from perdure.core.errors import RunParkedError
 from perdure.store.memory import MemoryStore
 from perdure.store.port import Store
@@ -185,85 +185,87 @@ async def die_in(runtime: Runtime) -> None:
     runtime._open = False
 
 
-@pytest.mark.parametrize("fact", ["step", "state", "emit", "put", "now", "wait", "child", "node", "join"])
+FACTS = ("step", "state", "delete", "emit", "put", "now", "patched", "wait", "child", "join", "branch", "node")
+
+
+@pytest.mark.parametrize("fact", [*FACTS, "nothing"])
 async def test_any_new_durable_fact_resets_the_count(fact: str, ledger: Ledger) -> None:
-    """Two crashes in a row are one too many, and each crash here comes after a new fact of some kind."""
+    """A second crash in a row is one too many here, and between each crash and the next lies one fact of some kind."""
 
     @step(kind="read")
     async def look() -> int:
         return 1
 
-    @step(kind="idempotent")
-    async def pause(number: int) -> None:
-        ledger.note(f"pause {number}")
-        if ledger.count(f"pause {number}") == 1:
-            await for_ever()
-
     @workflow
     async def child(run: Run) -> int:
         return 1
 
-    async def something(run: Run) -> None:
+    async def something(run: Run, number: int) -> None:
         if fact == "step":
             await run.step(look)
         elif fact == "state":
-            run.state["n"] = run.state.get("n", 0) + 1
+            run.state["n"] = number
+        elif fact == "delete":
+            run.state["n"] = number
+            del run.state["n"]
         elif fact == "emit":
-            run.emit("app.noted", 1)
+            run.emit("app.noted", number)
         elif fact == "put":
             run.put(b"bytes")
         elif fact == "now":
             run.now()
+        elif fact == "patched":
+            run.patched(f"patch{number}")
         elif fact == "wait":
             await run.sleep(0)
         elif fact == "child":
             await run.spawn(child)
         elif fact == "join":
             await run.gather()
+        elif fact == "branch":
+            async with run.branch(f"b{number}"):
+                pass
+
+    async def perhaps_hang(number: int) -> None:
+        ledger.note(f"at {number}")
+        if ledger.count(f"at {number}") == 1:
+            await for_ever()
 
     flow = Flow("main")
 
     @flow.node
     async def work(run: Run) -> Any:
-        number = run.state.get("visits", 0)
-        if number > 0:
-            await something(run)
-        await run.step(pause, number)
         if fact == "node":
-            run.state["visits"] = number + 1
-            return Next("work") if number < 3 else Next("end")
-        for number in range(1, 4):
-            await something(run)
-            await run.step(pause.keyed(f"pause{number}"), number)
+            visit = int(run._root.node.rpartition("#")[2])
+            await perhaps_hang(visit - 1)
+            return Next("work" if visit < 4 else "end")
+        for number in range(4):
+            await something(run, number)
+            await perhaps_hang(number)
         return Next("end")
 
     @flow.node
-    async def end(run: Run) -> Any:
-        from perdure import Done
-
+    async def end(run: Run) -> Done:
         return Done("done")
 
-    # A step is a fact itself when it completes: what counts here is what lies between the crash and the one before.
-    store, limits = NoStepFacts(memory()), quick(crash_budget=1)
+    store, limits = memory(), quick(crash_budget=1)
     runtime = await opened(store, flow, child, limits=limits)
     await runtime.start(flow, id="r1")
-    for number in range(4):
-        await ledger.reaches(f"pause {number}")
+    for number in range(2 if fact == "nothing" else 4):
+        await ledger.reaches(f"at {number}")
+        await runtime.worker.executions["r1"].log.barrier()
         await die(runtime)
         runtime = await opened(store, flow, child, limits=limits)
-    assert await runtime.run("r1").result() == "done"
-    assert await interrupted(runtime) == [True] * 4
+    if fact == "nothing":
+        assert (await seen(runtime.run("r1"), "run.paused")).data["reason"] == "crash_budget_spent"
+    else:
+        assert await runtime.run("r1").result() == "done"
+        assert await interrupted(runtime) == [True] * 4
     await runtime.close()
-
-
-class NoStepFacts(DelegatingStore):
-    """A store as it is; here so that its runs can be opened again and again."""
 
 
 async def test_an_attempt_that_failed_is_no_fact(ledger: Ledger) -> None:
     """Retries must not hide a run that kills its worker again and again."""
-    from perdure import Backoff
-
     store, limits = memory(), quick(crash_budget=2)
 
     @step(kind="idempotent", retries=100, backoff=Backoff(initial_s=0.0))
@@ -290,8 +292,6 @@ async def test_an_attempt_that_failed_is_no_fact(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("policy", ["retry", "probe"])
 async def test_a_doubt_that_policy_resolves_is_no_fact(policy: str, ledger: Ledger) -> None:
-    from perdure import NotDone
-
     store, limits = memory(), quick(crash_budget=2)
 
     async def probe() -> Any:
@@ -320,8 +320,6 @@ async def test_a_doubt_that_policy_resolves_is_no_fact(policy: str, ledger: Ledg
 
 
 async def test_a_crash_that_interrupts_several_branches_counts_once(ledger: Ledger) -> None:
-    from perdure import Plan
-
     store, limits = memory(), quick(crash_budget=1)
     plan = Plan("main", mode="fan_out")
 
