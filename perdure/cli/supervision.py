@@ -23,8 +23,6 @@ PAUSE_S: Final = 0.02
 """The least time between two looks."""
 SHORT_WAIT_MS: Final = 60_000
 """Without a terminal and without a word about patience, a run is waited for if it goes on by itself so soon."""
-LOST_S: Final = 1.0
-"""After so long a run that is ours, and that nothing here holds, is taken up again."""
 MOST_CHILDREN: Final = 10_000
 
 Tree = Sequence[RunRow]
@@ -60,7 +58,6 @@ class Supervisor:
         self._stopping = False
         self._heard: asyncio.Event | None = None
         self._waiting_since_s: float | None = None
-        self._unseen: dict[str, float] = {}
 
     def stop(self) -> None:
         """Stop supervising."""
@@ -128,23 +125,11 @@ class Supervisor:
     async def _is_free(self, row: RunRow) -> bool:
         if row.owner is None:
             return True
-        if row.owner == self._runtime.worker_id:
-            return self._is_lost(row.run_id)
-        return not await self._lives(row.owner)
+        # What is ours stays so until the worker lets go of it; it takes up again by itself what it lost.
+        return row.owner != self._runtime.worker_id and not await self._lives(row.owner)
 
     async def _lives(self, worker_id: str) -> bool:
         return any(one.alive and one.worker_id == worker_id for one in await self._runtime.store.workers())
-
-    def _is_lost(self, run_id: str) -> bool:
-        """Whether a run that is ours has not been executed here for a while: its lease was lost, and taken back."""
-        now_s = asyncio.get_running_loop().time()
-        if run_id in self._runtime.worker.held():
-            self._unseen.pop(run_id, None)
-            return False
-        if now_s - self._unseen.setdefault(run_id, now_s) < LOST_S:
-            return False
-        del self._unseen[run_id]
-        return True
 
     # --- seeing when nothing can go on --------------------------------------------------------------------------------
 

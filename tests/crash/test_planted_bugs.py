@@ -63,7 +63,7 @@ def test_a_state_write_that_is_executed_twice_is_caught(tmp_path: Path) -> None:
 
 
 def test_a_once_step_that_is_tried_again_after_a_timeout_is_caught(tmp_path: Path) -> None:
-    bell = {"respond": f"{HERE / 'planted.py'}:it_rang", "patience": "200ms"}
+    bell: dict[str, Any] = {"respond": f"{HERE / 'planted.py'}:it_rang", "patience": "200ms"}
     crash_matrix(f"{HERE / 'planted.py'}:bell", directory=tmp_path / "sound", **bell).assert_ok()
     matrix = crash_matrix(
         f"{HERE / 'planted.py'}:bell",

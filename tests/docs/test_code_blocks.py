@@ -3,8 +3,8 @@
 The blocks of a page share one fresh folder, in their order, so a block may use what an earlier one made.
 
 * `python`: a program. One whose first line is `# NAME.py` is kept under that name; pytest runs it if that is
-  `# test_….py`. One that ends with `# result: …` (JSON) holds workflows, of which the last is run with its default input,
-  in memory, and must give that result.
+  `# test_….py`. One that ends with `# result: …` (JSON) holds workflows, of which the last is run with its default
+  input, in memory, and must give that result.
 * `console`: a transcript; see `transcripts.py`. What `make` would do is only asked for (`make --dry-run`), in the
   project's own folder: the targets themselves are run where the whole project is checked.
 * `json`, `toml`: parsed.

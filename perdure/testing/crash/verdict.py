@@ -160,12 +160,13 @@ def _facts_are_written_once(evidence: Evidence) -> Iterator[str]:
 
 def _effects_begin_after_their_intent(evidence: Evidence) -> Iterator[str]:
     intents = {
-        (run_id, event["scope"], event["key"], event["payload"]["attempt"], event["payload"]["idempotency_key"])
+        (run_id, event["scope"], event["key"], event["epoch"], payload["attempt"], payload["idempotency_key"])
         for run_id, event in evidence.events(kinds.STEP_INTENDED)
+        for payload in (event["payload"],)
     }
     for call in evidence.told("called"):
         effect = call["kind"] in ("idempotent", "once")
-        if effect and (*_place(call), call["attempt"], call["idempotency_key"]) not in intents:
+        if effect and (*_place(call), call["epoch"], call["attempt"], call["idempotency_key"]) not in intents:
             yield f"{_named(call)} began without a durable intent"
 
 

@@ -137,7 +137,7 @@ def test_a_doubt_is_resolved(perdure: Perdure, option: list[str], code: int, sta
     perdure("run", "flows.py:payer", "--id", "p", code=4)
     perdure("resolve", "p", "pay", *option)
     assert perdure("run", "flows.py", "--id", "p", "--json", code=code).json["status"] == status
-    assert perdure("resolve", "p", "--fail", "--json", code=2).error["code"] == "run_ended"
+    assert perdure("resolve", "p", "--fail", "--json", code=2).error["code"] == "not_in_doubt"
 
 
 def test_what_is_not_in_doubt_cannot_be_resolved(perdure: Perdure) -> None:
