@@ -9,6 +9,8 @@ import typer
 from perdure.cli.completion import complete_run
 from perdure.cli.loop import finish
 from perdure.cli.options import JsonOption, StoreOption
+from perdure.cli.output import Output
+from perdure.cli.place import Place
 
 
 def verify(
@@ -26,8 +28,6 @@ def verify(
     if (run is None) != everything:
         raise typer.BadParameter("give a RUN, or --all")
     from perdure.cli.diagnosis import verify_all, verify_one
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
 
     if run is None:
         return finish(verify_all(Place.of(store), Output(json=json)))
@@ -46,8 +46,6 @@ def doctor(
     Exit code 1 if something is broken; what only needs attention is a note.
     """
     from perdure.cli.diagnosis import examine
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
 
     return finish(examine(Place.of(store), Output(json=json), everything=everything))
 
@@ -55,7 +53,6 @@ def doctor(
 def version(json: JsonOption = False) -> int:
     """Show the versions of Perdure, Python and SQLite."""
     from perdure.cli.diagnosis import versions
-    from perdure.cli.output import Output
 
     output = Output(json=json)
     found = versions()

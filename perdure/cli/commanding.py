@@ -20,6 +20,8 @@ from perdure.cli.options import (
     StoreOption,
     UnfinishedArgument,
 )
+from perdure.cli.output import Output
+from perdure.cli.place import Place
 
 
 def questions(
@@ -30,8 +32,6 @@ def questions(
     json: JsonOption = False,
 ) -> int:
     """List open questions, and how each is answered."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.sending import list_questions
 
     return finish(list_questions(Place.of(store), Output(json=json), run))
@@ -51,8 +51,6 @@ def answer(
     json: JsonOption = False,
 ) -> int:
     """Answer a question of a run."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
     sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
@@ -82,8 +80,6 @@ def signal(
     json: JsonOption = False,
 ) -> int:
     """Send a signal to a run; it is kept until the run reads it."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
     sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
@@ -99,8 +95,6 @@ def cancel(
     json: JsonOption = False,
 ) -> int:
     """Ask a run, and its children, to end."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
     return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).cancel(reason))
@@ -114,8 +108,6 @@ def pause(
     json: JsonOption = False,
 ) -> int:
     """Pause a run: what is in flight ends, nothing new begins."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
     return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).pause())
@@ -133,8 +125,6 @@ def resume(
     json: JsonOption = False,
 ) -> int:
     """Let a paused or parked run go on."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
     sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
@@ -150,8 +140,6 @@ def retry(
     json: JsonOption = False,
 ) -> int:
     """Open a failed or cancelled run again; it forgets the failure that ended it, and nothing else."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
     return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).retry(reason))
@@ -175,8 +163,6 @@ def resolve(
     """Say what became of a step in doubt: exactly one of --done, --not-done and --fail."""
     if (done is not None) + not_done + fail != 1:
         raise typer.BadParameter("give exactly one of --done VALUE, --not-done and --fail")
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.sending import Sender
 
     resolution = "not_done" if not_done else "fail" if fail else "done"

@@ -9,6 +9,8 @@ import typer
 from perdure.cli.completion import complete_unfinished
 from perdure.cli.loop import finish
 from perdure.cli.options import DurabilityOption, JsonOption, StoreOption
+from perdure.cli.output import Output
+from perdure.cli.place import Place
 
 
 def run(
@@ -56,9 +58,8 @@ def run(
     The output goes to standard output. Kill it at any instant and call it again with the same --id: what is recorded is
     not done again. On a terminal it asks the workflow's questions; elsewhere a question takes its default at once.
     """
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
-    from perdure.cli.running import Order, run_workflow
+    from perdure.cli.orders import Order
+    from perdure.cli.running import run_workflow
 
     order = Order(
         file=file,
@@ -90,8 +91,6 @@ def worker(
 
     With --json: one JSON object a line for each run that is claimed, waits, is paused or ends.
     """
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.serving import Service, serve
 
     service = Service(tuple(files), concurrency, once, durability)

@@ -12,6 +12,8 @@ import typer
 
 from perdure.cli.loop import finish
 from perdure.cli.options import JsonOption, RunArgument, StoreOption
+from perdure.cli.output import Output
+from perdure.cli.place import Place
 
 
 def ps(
@@ -34,8 +36,6 @@ def ps(
 
     With --json: one JSON object a line.
     """
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.reading import Wanted, list_runs
 
     wanted = Wanted(tuple(status or ()), workflow, tuple(tag or ()), everything, limit)
@@ -49,8 +49,6 @@ def show(
     json: JsonOption = False,
 ) -> int:
     """Show what a run did, why it waits, and what comes next."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.reading import show_run
 
     return finish(show_run(Place.of(store), Output(json=json), run, everything=everything))
@@ -67,8 +65,6 @@ def events(
 
     With --json: one JSON object a line.
     """
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.reading import print_events
 
     return finish(print_events(Place.of(store), Output(json=json), run, after=after, follow=follow))
@@ -86,8 +82,6 @@ def state(
 
     With --json: the state of the whole run (status, nodes, waits, children) around it.
     """
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.reading import print_state
 
     return finish(print_state(Place.of(store), Output(json=json), run, at=at))
@@ -106,8 +100,6 @@ def artifacts(
     json: JsonOption = False,
 ) -> int:
     """List the artifacts that a run's journal names, or give the bytes of one."""
-    from perdure.cli.output import Output
-    from perdure.cli.place import Place
     from perdure.cli.reading import get_artifact, list_artifacts
 
     if get is None:

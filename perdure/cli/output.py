@@ -17,9 +17,12 @@ from perdure.core.errors import PerdureError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 BROKEN_PIPE: Final = 141
 """128 + SIGPIPE: whoever read the output has gone."""
+LEAST_CUT: Final = 20
+"""Columns that are left of a column that is cut."""
 WIDE: Final = 10_000
 """Columns where no terminal limits them: nothing is wrapped or cut for a program that reads."""
 
@@ -108,21 +111,27 @@ class Output:
         self.quiet = quiet
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> RenderableType:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, width: int = WIDE) -> RenderableType:
     """Rows under column heads, without lines.
 
     Args:
         columns: their heads.
         rows: as many cells each; a text is taken as it is, not as markup.
+        width: what the last column is cut to; the others go on in the next line where they must.
     """
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     grid = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
+    used = 0
+    for place, column in enumerate(columns):
         grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        if place < len(columns) - 1:
+            used += max([len(column), *(row[place].cell_len for row in cells)]) + 2
+    for row in cells:
+        row[-1].truncate(max(LEAST_CUT, width - used), overflow="ellipsis")
+        grid.add_row(*row)
     return grid
 
 

@@ -6,10 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from perdure.cli import given
 from perdure.cli.account import preview
@@ -17,6 +14,9 @@ from perdure.cli.sending import asked
 from perdure.cli.times import now_ms, until
 from perdure.core.errors import AnswerRefusedError
 from perdure.engine.watching import Question
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Later(Exception):
@@ -51,7 +51,7 @@ class Prompter:
             try:
                 return given.answer(asked(question), _by_number(question, text))
             except AnswerRefusedError as error:
-                self._console.print(Text(f"{error.message}. {error.hint}".rstrip(), style="yellow"))
+                self._say(f"{error.message}. {error.hint}".rstrip(), style="yellow")
 
     async def doubt(self, question: Question) -> tuple[str, Any]:
         """What became of a step: the resolution, and the value that it returned.
@@ -59,9 +59,9 @@ class Prompter:
         Raises:
             Later: not now.
         """
-        self._console.print(Text(f"? {question.text}", style="bold"))
+        self._say(f"? {question.text}", style="bold")
         for key, meaning in (("d", "it happened (done)"), ("n", "it did not happen: try it again"), ("f", "it failed")):
-            self._console.print(Text(f"  {key}) {meaning}"))
+            self._say(f"  {key}) {meaning}")
         while True:
             text = (await self._line("d, n, f, or nothing to decide later: ")).lower()
             if not text:
@@ -75,25 +75,30 @@ class Prompter:
 
     def refused(self, message: str) -> None:
         """Say that an answer was not taken."""
-        self._console.print(Text(message, style="yellow"))
+        self._say(message, style="yellow")
 
     def _print(self, question: Question) -> None:
-        self._console.print(Text(f"? {question.text}", style="bold"))
+        self._say(f"? {question.text}", style="bold")
         for number, choice in enumerate(question.choices, 1):
-            self._console.print(Text(f"  {number}) {choice}"))
+            self._say(f"  {number}) {choice}")
         terms = ["several, with commas between them"] if question.kind == "multiple" else []
         terms += ["yes or no"] if question.kind == "confirm" else []
         terms += [f"default: {preview(question.default)}"] if question.has_default else []
         if question.deadline_ms is not None:
             terms.append(f"closes {until(question.deadline_ms, now_ms())}")
         if terms:
-            self._console.print(Text(f"  ({'; '.join(terms)})", style="dim"))
+            self._say(f"  ({'; '.join(terms)})", style="dim")
+
+    def _say(self, text: str, *, style: str = "", end: str = "\n") -> None:
+        from rich.text import Text
+
+        self._console.print(Text(text, style=style), end=end)
 
     async def _line(self, prompt: str) -> str:
-        self._console.print(Text(prompt), end="")
+        self._say(prompt, end="")
         text = await self._read()
         if text is None:
-            self._console.print()
+            self._say("")
             raise Later
         return str(text).strip()
 

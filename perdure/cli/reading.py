@@ -11,20 +11,18 @@ from typing import Any, Final, cast
 from rich.text import Text
 
 from perdure.cli import story
-from perdure.cli.account import Account, preview
-from perdure.cli.explanation import Circumstances, deadline, following, why
+from perdure.cli.account import preview
+from perdure.cli.explanation import following, why
 from perdure.cli.findings import artifacts_of
 from perdure.cli.output import Output, table
 from perdure.cli.place import Place
+from perdure.cli.portrait import outcome_of, portrait_data, portray, run_data, sound_events, wait_data
 from perdure.cli.times import instant, now_ms, span, until
 from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, InputError
 from perdure.core.events import Event
 from perdure.engine.large import resolved
-from perdure.engine.runtime import Runtime
-from perdure.journal.chain import check
-from perdure.journal.fold import fold_all
-from perdure.journal.state import TERMINAL, RunState
-from perdure.store.port import OpenWait, RunFilter, RunRow, Status, Store, WorkerRow
+from perdure.journal.state import TERMINAL
+from perdure.store.port import OpenWait, RunFilter, RunRow, Status, WorkerRow
 
 STATUSES: Final = ("pending", "running", "waiting", "paused", "completed", "failed", "cancelled")
 FOLLOW_S: Final = 0.1
@@ -98,36 +96,6 @@ async def list_runs(place: Place, output: Output, wanted: Wanted) -> int:
     return 0
 
 
-def run_data(row: RunRow) -> dict[str, Any]:
-    """A run's index row as plain JSON data."""
-    return {
-        "run_id": row.run_id,
-        "workflow": row.workflow,
-        "version": row.version,
-        "status": row.status,
-        "reason": row.reason or None,
-        "created_ms": row.created_ms,
-        "updated_ms": row.updated_ms,
-        "due_ms": deadline(row),
-        "owner": row.owner,
-        "parent_id": row.parent_id,
-        "caller_owned": row.caller_owned,
-        "tags": list(row.tags),
-    }
-
-
-def wait_data(place: OpenWait) -> dict[str, Any]:
-    """An open wait's index row as plain JSON data."""
-    wait = place.wait
-    return {
-        "wait_id": wait.wait_id,
-        "kind": wait.kind,
-        "name": wait.name,
-        "match": wait.key,
-        "deadline_ms": wait.deadline_ms,
-    }
-
-
 def _in_short(row: RunRow, waits: Sequence[OpenWait], workers: dict[str, WorkerRow], now: int) -> str:
     if row.status == "waiting":
         return "; ".join(_wait_in_short(one, now) for one in waits)
@@ -156,55 +124,6 @@ def _wait_in_short(place: OpenWait, now: int) -> str:
 # --- show -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Portrait:
-    """All that is known of a run.
-
-    Attributes:
-        row: its index row.
-        state: folded from its journal.
-        account: of its steps.
-        context: the author's key-value state.
-        circumstances: for the explanation.
-    """
-
-    row: RunRow
-    state: RunState
-    account: Account
-    context: dict[str, Any]
-    circumstances: Circumstances
-
-
-async def portray(runtime: Runtime, place: Place, run_id: str, *, file: str | None = None) -> Portrait:
-    """Read all about a run.
-
-    Args:
-        file: of its workflow, where it is known.
-
-    Raises:
-        RunNotFoundError: there is no such run.
-    """
-    store = runtime.store
-    row = await runtime.run(run_id).row()
-    events, damage = _sound(run_id, await store.read(run_id))
-    state, account = fold_all(run_id, events), Account(events)
-    children = {child.run_id: child for child in await store.list_runs(RunFilter(parent_id=run_id, limit=10_000))}
-    seen = Circumstances(row, state, account, await store.workers(), children, now_ms(), place, damage=damage)
-    if file is not None:
-        seen.file = file
-    context = {name: await resolved(store, value) for name, value in state.view().items()}
-    return Portrait(row, state, account, context, seen)
-
-
-def _sound(run_id: str, events: list[Event]) -> tuple[list[Event], CorruptRecordError | None]:
-    """The events before the first bad record, and what is wrong with that."""
-    try:
-        check(run_id, events)
-    except CorruptRecordError as error:
-        return events[: error.ids["seq"] - 1], error
-    return events, None
-
-
 async def show_run(place: Place, output: Output, run_id: str, *, everything: bool) -> int:
     """Show a run."""
     async with place.reading() as runtime:
@@ -217,7 +136,7 @@ async def show_run(place: Place, output: Output, run_id: str, *, everything: boo
     shown: list[Any] = [
         story.head(found.row, found.account, found.state.last_ms, seen.now_ms),
         "",
-        story.steps(found.account, all_rows=everything),
+        story.steps(found.account, all_rows=everything, width=output.console.width),
     ]
     if found.context:
         shown += ["", Text("state", style="bold")]
@@ -227,63 +146,6 @@ async def show_run(place: Place, output: Output, run_id: str, *, everything: boo
     shown += story.points("why", why(seen)) + story.points("next", following(seen))
     output.show(*shown)
     return 0
-
-
-def portrait_data(found: Portrait) -> dict[str, Any]:
-    """A portrait as plain JSON data."""
-    row, state, seen = found.row, found.state, found.circumstances
-    parked = None
-    if state.paused is not None:
-        data = state.paused.data
-        parked = {
-            "reason": state.reason,
-            "message": data.get("message"),
-            "detail": state.detail or None,
-            "actor": state.paused.actor,
-            "time_ms": state.paused.time_ms,
-        }
-    return run_data(row) | {
-        "seq": found.account.seq,
-        "last_ms": state.last_ms,
-        "generation": found.account.generation,
-        "crashes": found.account.crashes,
-        "input": state.input,
-        "nodes": [node.to_dict() for node in found.account.nodes],
-        "waits": [
-            {
-                "wait_id": wait.wait_id,
-                "kind": wait.kind,
-                "deadline_ms": wait.deadline_ms,
-                "scope": wait.scope,
-                "key": wait.key,
-            }
-            | _asked(wait.data)
-            for wait in state.open_waits()
-        ],
-        "in_doubt": [{"scope": scope, "key": key} for scope, key, _ in state.in_doubt()],
-        "children": [
-            {"run_id": child.run_id, "workflow": child.workflow, "status": child.status}
-            for child in seen.children.values()
-        ],
-        "state": found.context,
-        "paused": parked,
-        "why": [point.to_dict() for point in why(seen)],
-        "next": [point.to_dict() for point in following(seen)],
-    }
-
-
-def _asked(data: dict[str, Any]) -> dict[str, Any]:
-    names = ("question", "name", "match", "child", "subject", "default")
-    return {name: data[name] for name in names if data.get(name) is not None}
-
-
-async def outcome_of(store: Store, state: RunState) -> dict[str, Any]:
-    """How a run ended: `output` or `error`, resolved; nothing while it has not."""
-    return {
-        name: await resolved(store, value)
-        for name, value in state.outcome().items()
-        if value not in (None, "") or name == "output"
-    }
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -343,7 +205,7 @@ async def list_artifacts(place: Place, output: Output, run_id: str) -> int:
     """List the artifacts that a run's payloads name."""
     async with place.reading() as runtime:
         await runtime.run(run_id).row()
-        named = artifacts_of(_sound(run_id, await runtime.store.read(run_id))[0])
+        named = artifacts_of(sound_events(run_id, await runtime.store.read(run_id))[0])
         known = {info.sha256: info for info in await runtime.store.artifact_info(named)}
     found = [
         {
@@ -375,7 +237,7 @@ async def get_artifact(place: Place, output: Output, run_id: str, prefix: str, p
     """Give the bytes of one artifact."""
     async with place.reading() as runtime:
         await runtime.run(run_id).row()
-        events, _ = _sound(run_id, await runtime.store.read(run_id))
+        events, _ = sound_events(run_id, await runtime.store.read(run_id))
         names = [name for name in artifacts_of(events) if name.startswith(prefix.lower())]
         if len(names) != 1:
             problem = "names no artifact" if not names else f"names {len(names)} artifacts"

@@ -6,90 +6,39 @@ import math
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import orjson
-
-from perdure.cli import given
 from perdure.cli.exits import COMPLETED, FAILED, OF_ENDING, WAITING
-from perdure.cli.explanation import FILE, following, why
+from perdure.cli.explanation import following, why
 from perdure.cli.findings import Verified, verify_run
 from perdure.cli.interrupts import Interrupts
+from perdure.cli.orders import Order, Prepared, check_durability, prepare
 from perdure.cli.output import Output, count
 from perdure.cli.place import Place
-from perdure.cli.reading import Portrait, outcome_of, portrait_data, portray
+from perdure.cli.portrait import Portrait, outcome_of, portrait_data, portray
 from perdure.cli.supervision import Supervisor, code_of_waits
 from perdure.cli.times import span
 from perdure.core.durations import parse_duration
 from perdure.core.errors import (
     CorruptRecordError,
-    InputError,
-    InputTypeError,
-    RunConflictError,
-    SecretLeakError,
     StateError,
 )
-from perdure.core.ids import check_run_id, check_tag
-from perdure.core.secrets import payload_secret_shape
-from perdure.engine.large import resolved
 from perdure.engine.runtime import Runtime
 from perdure.engine.services import Limits
 from perdure.journal.state import TERMINAL
-from perdure.store.port import Durability, RunFilter, RunRow, Store
-from perdure.workflow.graph import Definition, Graph
-from perdure.workflow.loading import LoadedFile, load_definition, load_file, split_spec
+from perdure.store.port import RunFilter, RunRow, Store
 
 FOREVER_S: Final = 1e9
 """Runs that wait are kept in memory: this process has no others to make room for."""
-DURABILITIES: Final = ("full", "process")
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What `perdure run` was asked for; see its options."""
-
-    file: str
-    inputs: tuple[str, ...] = ()
-    input_file: str | None = None
-    run_id: str | None = None
-    tags: tuple[str, ...] = ()
-    skip_tags: tuple[str, ...] = ()
-    answers: tuple[str, ...] = ()
-    detach: bool = False
-    patience: str | None = None
-    durability: str = "full"
-
-    @property
-    def has_input(self) -> bool:
-        """Whether any input was given."""
-        return bool(self.inputs) or self.input_file is not None
-
-
-@dataclass(slots=True)
-class Prepared:
-    """An order that was found sound, before anything was written.
-
-    Attributes:
-        definitions: all of the file.
-        graph: what is to be run.
-        raw: the input; `None` to go on with what is recorded.
-        row: of the run, if it exists.
-    """
-
-    definitions: Sequence[Definition]
-    graph: Graph
-    raw: dict[str, Any] | None
-    row: RunRow | None
 
 
 async def run_workflow(place: Place, output: Output, order: Order) -> int:
     """Start or go on; see `perdure run --help`."""
     patience_s = _patience_s(order)
     durability = check_durability(order.durability)
-    prepared = await _prepare(place, order)
+    prepared = await prepare(place, order)
     if prepared.row is not None and prepared.row.status in TERMINAL:
-        return await _tell_ended(place, output, prepared.row)
+        return await _tell_ended(place, output, order, prepared.row)
     runtime = Runtime(
         place.store(durability=durability, must_exist=False),
         workflows=prepared.definitions,
@@ -107,13 +56,6 @@ async def run_workflow(place: Place, output: Output, order: Order) -> int:
         return await _Stay(runtime, place, output, order, run_id).until_settled(patience_s)
 
 
-def check_durability(text: str) -> Durability:
-    """The durability that a text names; raises `InputError`."""
-    if text not in DURABILITIES:
-        raise InputError(f"--durability {text!r} is none of {', '.join(DURABILITIES)}", field="durability")
-    return cast("Durability", text)
-
-
 def _patience_s(order: Order) -> float | None:
     if order.patience is not None:
         return parse_duration(order.patience, name="patience")
@@ -125,97 +67,14 @@ def on_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-# --- before anything is written ---------------------------------------------------------------------------------------
-
-
-async def _prepare(place: Place, order: Order) -> Prepared:
-    """Load the file and check all that was given.
-
-    Raises:
-        PerdureError: something is wrong with it; nothing was written.
-    """
-    path, name = split_spec(order.file)
-    loaded = load_file(path)
-    tree = given.inputs(order.inputs, order.input_file) if order.has_input else None
-    for tag in order.tags:
-        check_tag(tag)
-    store = place.store(must_exist=False)
-    row = await _existing(place, order.run_id) if order.run_id is not None else None
-    graph = _choose(order.file, loaded, name, row).compile()
-    if row is not None and tree is None:
-        return Prepared(loaded.definitions, graph, None, row)
-    raw = _checked(graph, tree, order)
-    if row is not None:
-        await _check_same_input(place, graph, raw, row)
-    elif place.file(store) is None and order.detach:
-        raise InputError("a run in memory ends with this process", hint="--detach needs another store", url=place.url)
-    return Prepared(loaded.definitions, graph, raw, row)
-
-
-async def _existing(place: Place, run_id: str) -> RunRow | None:
-    from perdure.core.errors import StoreNotFoundError
-
-    check_run_id(run_id)
-    try:
-        async with place.reading() as runtime:
-            return await runtime.store.get_run(run_id)
-    except StoreNotFoundError:
-        return None
-
-
-def _choose(spec: str, loaded: LoadedFile, name: str | None, row: RunRow | None) -> Definition:
-    """The workflow that is meant: that of the run, if it exists."""
-    if row is None:
-        return load_definition(spec)
-    found = [one for one in loaded.definitions if one.name == row.workflow]
-    if (name is not None and load_definition(spec).name != row.workflow) or not found:
-        raise RunConflictError(
-            f"run {row.run_id!r} is a run of workflow {row.workflow!r}",
-            hint="give the file that has this workflow, or choose another id",
-            run_id=row.run_id,
-            workflow=row.workflow,
-        )
-    return found[0]
-
-
-def _checked(graph: Graph, tree: dict[str, Any] | None, order: Order) -> dict[str, Any]:
-    """The raw input, checked as it will be when it is recorded."""
-    try:
-        raw = graph.check_input(tree)
-    except InputTypeError as error:
-        raise given.explain_text_input(error, order.inputs) from error
-    shape = payload_secret_shape(graph.dump_input(raw))
-    if shape is not None:
-        raise SecretLeakError(f"the input of {graph.name!r} has the shape of a secret ({shape})", workflow=graph.name)
-    graph.resolve_skip_tags(order.skip_tags)
-    return raw
-
-
-async def _check_same_input(place: Place, graph: Graph, raw: dict[str, Any], row: RunRow) -> None:
-    async with place.reading() as runtime:
-        events = await runtime.store.read(row.run_id, until=1)
-        data = events[0].data if events else None
-        recorded = (
-            {name: await resolved(runtime.store, value) for name, value in data["input"].items()}
-            if data is not None
-            else None
-        )
-    if recorded != orjson.loads(graph.dump_input(raw)):
-        raise RunConflictError(
-            f"run {row.run_id!r} was started with another input",
-            hint="leave the input out to go on with what is recorded, or choose another id",
-            run_id=row.run_id,
-        )
-
-
 # --- a run that has ended ---------------------------------------------------------------------------------------------
 
 
-async def _tell_ended(place: Place, output: Output, row: RunRow) -> int:
+async def _tell_ended(place: Place, output: Output, order: Order, row: RunRow) -> int:
     """Print the recorded outcome; nothing is written."""
     async with place.reading() as runtime:
         output.note(f"run {row.run_id} has ended already; this is its recorded outcome")
-        return await _report(runtime, place, output, row.run_id, FILE)
+        return await _report(runtime, place, output, row.run_id, order.file)
 
 
 # --- beginning --------------------------------------------------------------------------------------------------------

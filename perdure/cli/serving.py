@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from perdure.cli.exits import COMPLETED
 from perdure.cli.interrupts import Interrupts
+from perdure.cli.orders import check_durability
 from perdure.cli.output import Output
 from perdure.cli.place import Place
-from perdure.cli.running import check_durability
 from perdure.cli.times import now_ms
 from perdure.core.errors import RunNotFoundError, StoreError
 from perdure.engine.loading import read_ending

@@ -25,7 +25,7 @@ from perdure.cli.account import (
     StepAccount,
 )
 from perdure.cli.explanation import Point
-from perdure.cli.output import count, table
+from perdure.cli.output import WIDE, count, table
 from perdure.cli.times import instant, span, until
 
 if TYPE_CHECKING:
@@ -103,11 +103,13 @@ def head(row: RunRow, account: Account, last_ms: int, now_ms: int) -> Renderable
     return grid
 
 
-def steps(account: Account, *, all_rows: bool = False) -> RenderableType:
+def steps(account: Account, *, all_rows: bool = False, width: int = WIDE) -> RenderableType:
     """The steps, node by node and branch by branch."""
     rows = list(_rows(account.nodes))
     left_out = 0 if all_rows else max(0, len(rows) - MOST_ROWS)
-    shown = table(("step", "kind", "status", "tries", "time", "kept", ""), [row for _, row in rows[left_out:]])
+    shown = table(
+        ("step", "kind", "status", "tries", "time", "kept", ""), [row for _, row in rows[left_out:]], width=width
+    )
     if not left_out:
         return shown
     from rich.console import Group
@@ -115,7 +117,7 @@ def steps(account: Account, *, all_rows: bool = False) -> RenderableType:
     return Group(Text(f"({left_out} earlier lines are left out; --all shows them)", style="dim"), shown)
 
 
-def _rows(nodes: Sequence[NodeAccount]) -> Iterable[tuple[int, tuple[RenderableType, ...]]]:
+def _rows(nodes: Sequence[NodeAccount]) -> Iterable[tuple[int, tuple[str | Text, ...]]]:
     single = len(nodes) == 1
     for node in nodes:
         if not single or node.status in ("failed", "interrupted") or node.attempt > 1 or not node.steps:
@@ -153,7 +155,7 @@ def _by_place(found: Sequence[StepAccount]) -> list[StepAccount]:
     return [step for _, step in sorted(enumerate(found), key=place)]
 
 
-def _node_row(node: NodeAccount) -> tuple[RenderableType, ...]:
+def _node_row(node: NodeAccount) -> tuple[str | Text, ...]:
     detail = ""
     if node.error is not None:
         detail = str(node.error.get("message", ""))
@@ -164,7 +166,7 @@ def _node_row(node: NodeAccount) -> tuple[RenderableType, ...]:
     return Text(node.node, style="bold"), "node", node.status, str(node.attempt), time, crashed, detail
 
 
-def _step_row(step: StepAccount, depth: int, branch: str) -> tuple[RenderableType, ...]:
+def _step_row(step: StepAccount, depth: int, branch: str) -> tuple[str | Text, ...]:
     mark, style = MARKS[step.status]
     name = Text("  " * depth + f"{mark} ", style=style)
     name.append(f"{branch} " if branch else "", style="dim")

@@ -575,7 +575,7 @@ class CorruptRecordError(PerdureError):
 
 
 class NotSettledError(StateError):
-    """A virtual clock cannot move: what runs under it does not come to rest, or waits for something that is no timer."""
+    """A virtual clock cannot move: what runs under it does not come to rest, or waits for no timer."""
 
     code = "not_settled"
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from perdure.core import kinds
-from perdure.core.errors import InputTypeError, RunAbandoned
+from perdure.core.errors import InputTypeError, MergeConflictError, RunAbandoned
 from perdure.core.ids import branch_scope
 from perdure.engine import drift
 from perdure.engine.scopes import Scope, current_scope
-from perdure.workflow.merge import merge_writes
+from perdure.journal.state import Record
+from perdure.workflow.merge import merge_writes, same_value
 
 if TYPE_CHECKING:
     from perdure.engine.execution import Execution
@@ -51,11 +52,10 @@ async def join(
     execution = scope.execution
     key = scope.key_for(name, key)
     count = len(work)
-    data = b'{"count":%d}' % count
     record = scope.recall(key)
     failed: int | None = None
     if record is not None:
-        drift.check_written(execution, scope, key, record, "join", data)
+        drift.check_written(execution, scope, key, record, "join", b'{"count":%d}' % count)
         if record.fact is not None:
             failed = record.fact.data.get("failed")
     branches = [Scope(execution, branch_scope(scope.path, f"{key}[{i}]"), scope.node, scope, {}) for i in range(count)]
@@ -64,23 +64,39 @@ async def join(
     results = await _run_all(execution, branches, work, min(limit or count, count))
     failures = [(i, result.error) for i, result in enumerate(results) if isinstance(result, _Failure)]
     first = _first_failure(failures)
+    conflict = None if first is not None else _conflict(branches)
     if record is None:
-        payload = {
-            "fingerprint": sha256(data).hexdigest(),
-            "count": count,
-            "failed": None if first is None else first[0],
-        }
-        if first is None:
-            payload["branches"] = [branch.path for branch in branches if branch.writes]
-        execution.log.add(
-            execution.services.draft(
-                kinds.BRANCHES_JOINED, orjson.dumps(payload), node=scope.node, scope=scope.path, key=key
-            )
-        )
+        _record_join(scope, key, branches, None if first is None else first[0], conflict)
     if first is not None:
         raise first[1]
-    _merge(scope, branches)
+    if conflict is not None:
+        raise conflict
+    for branch in branches:
+        scope.writes.update(branch.writes)
     return results
+
+
+def _record_join(
+    scope: Scope, key: str, branches: Sequence[Scope], failed: int | None, conflict: MergeConflictError | None
+) -> None:
+    """Record how a join ended, and whose writes it merged."""
+    payload: dict[str, Any] = {"fingerprint": sha256(_size(branches)).hexdigest(), "count": len(branches)}
+    payload["failed"] = failed
+    if conflict is not None:
+        payload["conflict"] = {"key": conflict.ids["key"], "branches": conflict.ids["branches"]}
+    elif failed is None:
+        payload["branches"] = [branch.path for branch in branches if branch.writes]
+    execution = scope.execution
+    execution.log.add(
+        execution.services.draft(
+            kinds.BRANCHES_JOINED, orjson.dumps(payload), node=scope.node, scope=scope.path, key=key
+        )
+    )
+
+
+def _size(branches: Sequence[Scope]) -> bytes:
+    """What is fingerprinted of a join."""
+    return b'{"count":%d}' % len(branches)
 
 
 def _first_failure(failures: list[tuple[int, BaseException]]) -> tuple[int, BaseException] | None:
@@ -89,12 +105,14 @@ def _first_failure(failures: list[tuple[int, BaseException]]) -> tuple[int, Base
     return next(iter(real or failures), None)
 
 
-def _merge(scope: Scope, branches: Sequence[Scope]) -> None:
+def _conflict(branches: Sequence[Scope]) -> MergeConflictError | None:
+    """Whether two branches wrote one key differently."""
     writes = {branch.path: branch.writes for branch in branches if branch.writes}
-    if writes:
+    try:
         merge_writes({}, writes, list(writes))
-        for mine in writes.values():
-            scope.writes.update(mine)
+    except MergeConflictError as conflict:
+        return conflict
+    return None
 
 
 async def _replay_failure(execution: Execution, branch: Scope, work: Callable[[], Awaitable[Any]]) -> None:
@@ -132,8 +150,10 @@ async def _run_all(
                 current_scope.set(branches[i])
                 try:
                     results[i] = await work[i]()
-                    await drift.check_scope_end(branches[i])
+                    drift.check_scope_end(branches[i])
                 except (Exception, asyncio.CancelledError) as error:
+                    if not failing and not isinstance(error, asyncio.CancelledError):
+                        drift.check_scope_end(branches[i])
                     results[i] = _Failure(error)
                     if not failing:
                         failing = True
@@ -199,7 +219,9 @@ class BranchContext:
     async def __aenter__(self) -> Any:
         self._execution.check()
         key = self._parent.key_for(f"branch.{self._key}", None)
-        self._scope = Scope(self._execution, branch_scope(self._parent.path, key), self._parent.node, self._parent, {})
+        parent = self._parent
+        self._scope = Scope(self._execution, branch_scope(parent.path, key), parent.node, parent, {})
+        self._scope.isolate(parent.view())
         self._joined_key = key
         self._token = current_scope.set(self._scope)
         return self._make_run(self._scope)
@@ -212,22 +234,34 @@ class BranchContext:
             return
         if self._execution.stopping is not None:
             raise RunAbandoned(self._execution.stopping)
-        await drift.check_scope_end(scope)
-        record = self._parent.recall(self._joined_key)
-        data = b'{"count":1}'
+        drift.check_scope_end(scope)
+        parent = self._parent
+        record = parent.recall(self._joined_key)
         if record is None:
-            payload = {"fingerprint": sha256(data).hexdigest(), "count": 1, "failed": None}
-            if scope.writes:
-                payload["branches"] = [scope.path]
-            self._execution.log.add(
-                self._execution.services.draft(
-                    kinds.BRANCHES_JOINED,
-                    orjson.dumps(payload),
-                    node=scope.node,
-                    scope=self._parent.path,
-                    key=self._joined_key,
-                )
-            )
+            conflict = _conflict_with_others(scope, parent)
+            _record_join(parent, self._joined_key, (scope,), None, conflict)
         else:
-            drift.check_written(self._execution, self._parent, self._joined_key, record, "join", data)
-        self._parent.writes.update(scope.writes)
+            drift.check_written(self._execution, parent, self._joined_key, record, "join", _size((scope,)))
+            conflict = _recorded_conflict(record)
+        if conflict is not None:
+            raise conflict
+        parent.merge(scope)
+
+
+def _conflict_with_others(scope: Scope, parent: Scope) -> MergeConflictError | None:
+    """Whether a key that a branch wrote was written differently by another that ended since this one began."""
+    for name, value in scope.writes.items():
+        now = parent.lookup(name)
+        if not same_value(now, scope.lookup_base(name)) and not same_value(now, value):
+            return _conflict_of(name, sorted((parent.writer_of(name), scope.path)))
+    return None
+
+
+def _recorded_conflict(record: Record) -> MergeConflictError | None:
+    found = record.fact.data.get("conflict") if record.fact is not None else None
+    return None if found is None else _conflict_of(found["key"], found["branches"])
+
+
+def _conflict_of(name: str, branches: list[str]) -> MergeConflictError:
+    names = ", ".join(map(repr, branches))
+    return MergeConflictError(f"branches {names} wrote the state key {name!r} differently", key=name, branches=branches)

@@ -17,7 +17,7 @@ from perdure.core.errors import (
     StoreError,
     ValueRefusedError,
 )
-from perdure.core.events import IndexChange
+from perdure.core.events import Event, IndexChange
 from perdure.core.ids import child_run_id
 from perdure.engine import waiting
 from perdure.engine.failures import with_origin
@@ -69,6 +69,7 @@ async def spawn(
         registry.register(definition)
     graph = registry.get(definition if isinstance(definition, str) else definition.name)
     raw = graph.dump_input(graph.bind(args, kwargs))
+    execution.refuse_shape(raw, f"the input of child {graph.name!r}")
     key = scope.key_for(f"spawn.{graph.name}", key)
     asked = b'{"input":%s,"workflow":%s}' % (raw, orjson.dumps(graph.name))
     fingerprint = sha256(asked).hexdigest()
@@ -118,8 +119,15 @@ async def _record_spawn(
 
 async def take_outcome(execution: Execution, scope: Scope, child_id: str, graph: Graph) -> Any:
     """Wait for a child and take its outcome; a child that was settled before gives the recorded one."""
+    asked = {"child": child_id}
     event = await waiting.wait(
-        execution, scope, f"child.{child_id[:13]}", None, {"child": child_id}, {"wait": "child", "child": child_id}
+        execution,
+        scope,
+        f"child.{child_id[:13]}",
+        None,
+        asked,
+        {"wait": "child", **asked},
+        known=_taken(execution, child_id),
     )
     data = event.data
     if data["status"] == "completed":
@@ -137,7 +145,14 @@ async def take_outcome(execution: Execution, scope: Scope, child_id: str, graph:
         run_id=execution.run_id,
         child_id=child_id,
     )
-    raise with_origin(failed, scope.path, event.key or "")
+    raise with_origin(failed, event.scope or "", event.key or "")
+
+
+def _taken(execution: Execution, child_id: str) -> Event | None:
+    """The event that took a child's outcome, also when it is not committed yet."""
+    child = execution.log.state.children.get(child_id)
+    settled = child.settled if child is not None else None
+    return settled or execution.outcomes.get(child_id)
 
 
 async def settle_children(execution: Execution) -> None:
@@ -145,9 +160,9 @@ async def settle_children(execution: Execution) -> None:
     for waiter in list(execution.waiters.values()):
         if waiter.child is None or waiter.future.done() or execution.stopping is not None:
             continue
-        settled = execution.log.state.children.get(waiter.child)
-        if settled is not None and settled.settled is not None:
-            execution.settle(waiter, settled.settled)
+        taken = _taken(execution, waiter.child)
+        if taken is not None:
+            execution.settle(waiter, taken)
             continue
         try:
             row = await execution.services.store.get_run(waiter.child)
@@ -157,19 +172,24 @@ async def settle_children(execution: Execution) -> None:
         if row is None or row.status not in TERMINAL or waiter.future.done() or waiter.child in execution.settling:
             continue
         execution.settling.add(waiter.child)
-        payload = await outcome_payload(execution, waiter.child)
+        try:
+            payload = await outcome_payload(execution, waiter.child)
+        except PerdureError as error:
+            execution.settling.discard(waiter.child)
+            execution.log.lost(error)
+            return
+        waiting_too = [one for one in execution.waiters.values() if one.child == waiter.child]
         draft = execution.services.draft(
             kinds.CHILD_SETTLED,
             execution.redact(orjson.dumps(payload)),
             scope=waiter.scope,
             key=waiter.key,
-            change=IndexChange(status="running", due_ms=0, closed=(waiter.wait_id,)),
+            change=IndexChange(status="running", due_ms=0, closed=tuple(one.wait_id for one in waiting_too)),
         )
         execution.log.add(draft)
-        event = execution.own_event(draft)
-        for other in list(execution.waiters.values()):
-            if other.child == waiter.child:
-                execution.settle(other, event)
+        event = execution.outcomes[waiter.child] = execution.own_event(draft)
+        for one in waiting_too:
+            execution.settle(one, event)
 
 
 async def outcome_payload(execution: Execution, child_id: str) -> dict[str, Any]:

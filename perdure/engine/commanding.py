@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+import orjson
+
 from perdure.core.errors import (
     InputError,
     NotFoundError,
+    SecretLeakError,
     StateError,
     WaitNotFoundError,
 )
 from perdure.core.ids import check_key, check_name, check_run_id
+from perdure.core.secrets import payload_secret_shape
 from perdure.core.values import codec_for
 from perdure.engine.commands import command
 from perdure.engine.execution import Execution
@@ -21,6 +25,7 @@ from perdure.engine.loading import load_state
 from perdure.engine.recovery import recover
 from perdure.journal import decide
 from perdure.journal.state import RunState
+from perdure.store.port import RunFilter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +61,7 @@ class Commanding(Face):
         Raises:
             WaitNotFoundError, WaitClosedError, AnswerRefusedError, RunEndedError: nothing was written.
         """
-        tree = codec_for(Any).tree(value)
+        tree = self._outside(value, "an answer")
         await self._command(run_id, lambda state: decide.answer(state, wait_id, tree, command_id), actor)
 
     async def signal(
@@ -91,7 +96,7 @@ class Commanding(Face):
             check_key(match, field="match")
         if run_id is None:
             run_id = await self._waiting_for(name, match)
-        tree = codec_for(Any).tree(payload)
+        tree = self._outside(payload, "a signal's payload")
         await self._command(run_id, lambda state: decide.signal(state, name, match, tree, sender_id, command_id), actor)
         return run_id
 
@@ -181,7 +186,16 @@ class Commanding(Face):
             if loaded is not None:
                 child = loaded[0].children.get(run_id)
                 took = child is not None and child.settled is not None
-        await self._command(run_id, lambda state: decide.reopen(state, reason, command_id, parent_took=took), actor)
+        cancelled = await self._cancelled_children(run_id) if row.status == "cancelled" else []
+        await self._command(
+            run_id,
+            lambda state: decide.reopen(state, reason, command_id, parent_took=took, cancelled_children=cancelled),
+            actor,
+        )
+
+    async def _cancelled_children(self, run_id: str) -> list[str]:
+        where = RunFilter(parent_id=run_id, statuses=("cancelled",), limit=100_000)
+        return [row.run_id for row in await self.store.list_runs(where)]
 
     async def resolve(
         self,
@@ -211,9 +225,19 @@ class Commanding(Face):
             doubts = [made for made in execution.doubts.values() if step in (None, made.key)]
             if len(doubts) == 1:
                 doubts[0].step.output.check_input(value)
-        tree = codec_for(Any).tree(value)
+        tree = self._outside(value, "a resolution")
         await self._command(run_id, lambda state: decide.resolve(state, step, resolution, tree, command_id), actor)
 
     async def _command(self, run_id: str, decided: Callable[[RunState], list[decide.Decision]], actor: str) -> RunState:
         self.worker  # noqa: B018  refuses a runtime that is not open
-        return await command(self._services, run_id, decided, actor)
+        execution = self.worker.executions.get(run_id)
+        known = execution.log.committed() if execution is not None else None
+        return await command(self._services, run_id, decided, actor, known)
+
+    def _outside(self, value: Any, what: str) -> Any:
+        """The JSON tree of a value that somebody brings; one that has the shape of a secret is refused."""
+        data = codec_for(Any).dump(value)
+        shape = payload_secret_shape(data)
+        if shape is not None:
+            raise SecretLeakError(f"{what} has the shape of a secret ({shape})")
+        return orjson.loads(data)

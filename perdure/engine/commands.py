@@ -20,13 +20,16 @@ MOST_TRIES: Final = 100
 Decide = Callable[[RunState], list[Decision]]
 
 
-async def command(services: Services, run_id: str, decide: Decide, actor: str) -> RunState:
+async def command(
+    services: Services, run_id: str, decide: Decide, actor: str, known: tuple[RunState, Head] | None = None
+) -> RunState:
     """Append what a command decides, and wait until it is durable.
 
     Args:
         run_id: the run.
         decide: from the folded state to events; none when the command stands in the journal already.
         actor: who brings the command.
+        known: the committed state of a run that is executed here, so that its journal need not be read for this.
 
     Returns:
         The state that was decided on.
@@ -38,7 +41,7 @@ async def command(services: Services, run_id: str, decide: Decide, actor: str) -
     """
     refusal: HeadMovedError | None = None
     for _ in range(MOST_TRIES):
-        loaded = await load_state(services.store, run_id)
+        loaded, known = known or await load_state(services.store, run_id), None
         if loaded is None:
             raise RunNotFoundError(f"no run {run_id!r}", run_id=run_id)
         state, head = loaded

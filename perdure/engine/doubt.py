@@ -99,6 +99,7 @@ async def _probed(made: StepCall) -> dict[str, Any] | None:
             answer = await probe(*args, **kwargs)
         else:
             answer = await execution.services.threads.run(probe, *args, **kwargs)
+        value = made.step.output.tree(answer.output) if isinstance(answer, Done) else None
     except RunAbandoned:
         raise
     except Exception as error:
@@ -109,7 +110,7 @@ async def _probed(made: StepCall) -> dict[str, Any] | None:
     elif answer is Unknown or answer is None:
         return None
     elif isinstance(answer, Done):
-        resolution = {"resolution": "done", "by": "probe", "value": made.step.output.tree(answer.output)}
+        resolution = {"resolution": "done", "by": "probe", "value": value}
     else:
         made.append(kinds.STEP_NOTED, orjson.dumps({"note": f"probe returned {type(answer).__name__}"}))
         return None
@@ -141,9 +142,7 @@ def _settle(made: StepCall, record: Record, kind: str, payload: bytes) -> None:
     record.doubt = None
 
 
-async def _not_done(
-    made: StepCall, record: Record, resolution: dict[str, Any], error: BaseException | None
-) -> bool:
+async def _not_done(made: StepCall, record: Record, resolution: dict[str, Any], error: BaseException | None) -> bool:
     """It did not happen, or is to be repeated: at once if a person says so or the worker was lost; otherwise it was a
     failed attempt like others, and the policy's limits hold. Returns as `settle_doubt` does."""
     if error is None or resolution.get("by", "person") == "person":

@@ -118,7 +118,7 @@ def check_written(execution: Execution, scope: Scope, key: str, record: Record, 
     park(execution, "drift", f"{key} in {scope.path} {cause}", detail)
 
 
-async def check_scope_end(scope: Scope) -> None:
+def check_scope_end(scope: Scope) -> None:
     """At its end a scope must have asked for every effect, wait and child that is recorded in it."""
     if scope.unasked and scope.execution.stopping is None:
         not_asked(scope.execution, scope, None)

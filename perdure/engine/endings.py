@@ -37,6 +37,13 @@ async def conclude(execution: Execution, route: Finish | Break) -> None:
     draft = again(execution.log.state)
     if draft is not None:
         await execution.log.decide(draft, again)
+        _wake_parent(execution.services, execution.log.state)
+
+
+def _wake_parent(services: Services, state: RunState) -> None:
+    """The end of a child has marked its parent due; nobody need hear of it, if nobody here executes it."""
+    if state.terminal and state.manifest.get("parent"):
+        services.due()
 
 
 def _terminal(services: Services, state: RunState, kind: str, fields: dict[str, Any], taken: Set[int]) -> Draft:
@@ -47,6 +54,9 @@ def _terminal(services: Services, state: RunState, kind: str, fields: dict[str, 
         payload["unread_signals"] = unread
     if children:
         payload["live_children"] = children
+    doubts = doubtful(state)
+    if doubts:
+        payload["in_doubt"] = doubts
     status = kind.partition(".")[2]
     closed: tuple[str, ...] = ("*",)
     if kind == kinds.RUN_CANCELLED:
@@ -66,29 +76,22 @@ async def cancelled(services: Services, log: RunLog, taken: Set[int] = frozenset
             await services.cancel_run(child_id, reason=cause, command_id=f"cancel-{log.run_id}")
 
     def again(state: RunState) -> Draft | None:
-        doubts = [{"scope": scope, "key": key} for scope, key in doubtful(state)]
-        fields: dict[str, Any] = {"reason": reason}
-        if doubts:
-            fields["in_doubt"] = doubts
-        return _terminal(services, state, kinds.RUN_CANCELLED, fields, taken)
+        return _terminal(services, state, kinds.RUN_CANCELLED, {"reason": reason}, taken)
 
     await log.barrier()
     draft = again(log.state)
     assert draft is not None
     await log.decide(draft, again)
+    _wake_parent(services, log.state)
 
 
-def doubtful(state: RunState) -> list[tuple[str, str]]:
+def doubtful(state: RunState) -> list[dict[str, str]]:
     """Steps of a run that ends of which nobody knows whether they happened."""
     return [
-        (scope, key)
+        {"scope": scope, "key": key}
         for scope, records in state.scopes.items()
         for key, record in records.items()
-        if record.fact is None
-        and (
-            record.doubt is not None
-            or (record.intent is not None and record.step_kind == "once" and record.due_ms is None)
-        )
+        if record.fact is None and record.resolution is None and (record.doubt is not None or record.in_flight_once)
     ]
 
 
@@ -129,9 +132,8 @@ async def continue_run(execution: Execution, data: bytes) -> None:
             "waits": [],
             "manifest": {name: value for name, value in state.manifest.items() if name != "input"},
             "senders": list(state.senders)[-MOST_CARRIED:],
-            "commands": {
-                command_id: event.kind for command_id, event in list(state.commands.items())[-MOST_CARRIED:]
-            },
+            "secrets": sorted(state.secrets),
+            "commands": {command_id: event.kind for command_id, event in list(state.commands.items())[-MOST_CARRIED:]},
             "last_ms": execution.last_now_ms,
         }
         change = IndexChange(base_seq=state.seq + 1)

@@ -23,12 +23,14 @@ from perdure.core.errors import (
     MergeConflictError,
     PerdureError,
     RunAbandoned,
+    SecretError,
+    SecretLeakError,
     StoreError,
     ValueRefusedError,
 )
 from perdure.core.events import Draft, Event, IndexChange
 from perdure.core.ids import node_scope
-from perdure.core.secrets import Secret, redact_shapes, resolve
+from perdure.core.secrets import Secret, payload_secret_shape, redact_shapes, resolve
 from perdure.engine import drift, endings, waiting
 from perdure.engine.failures import describe
 from perdure.engine.large import by_reference, resolved
@@ -94,6 +96,7 @@ class Execution(Strands):
         self.doubts: dict[str, StepCall] = {}
         self.taken: set[int] = set()
         self.settling: set[str] = set()
+        self.outcomes: dict[str, Event] = {}
         self._breath = 0
         self._watched: set[str] = set()
         self.last_now_ms = log.state.last_ms
@@ -134,6 +137,7 @@ class Execution(Strands):
                 self.stop("cancel")
             else:
                 await self._load_large_values()
+                self._declare_secrets()
                 self._check_input()
                 self._reenter()
                 await self._route()
@@ -150,6 +154,15 @@ class Execution(Strands):
                 services.hub.unlisten(child, self.look_at_children)
             self._cancel_timers()
             await self._end_tasks()
+
+    def _declare_secrets(self) -> None:
+        """Secrets that earlier executions revealed are redacted from the first, not only once revealed again."""
+        for reference in self.log.state.secrets:
+            secret = Secret(reference)
+            try:
+                self.services.redactor.declare(secret, resolve(secret, self.services.environ, _read_text))
+            except (SecretError, OSError):
+                continue  # what this process cannot resolve it cannot leak
 
     def _check_input(self) -> None:
         try:
@@ -245,7 +258,7 @@ class Execution(Strands):
             run = Run(self, scope)
             current_scope.set(scope)
             outcome = await self.graph.nodes[name].handler(run)
-            await drift.check_scope_end(scope)
+            drift.check_scope_end(scope)
             self._node_ended(node, name, visit, scope, outcome)
         except (RunAbandoned, asyncio.CancelledError) as error:
             if self.stopping is None and self.log.error is None:
@@ -253,9 +266,11 @@ class Execution(Strands):
         except ContinueAs as request:
             self.continued = request.data
             self.active.discard(node)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             if self.stopping is None:
-                self._node_failed(node, name, visit, error)
+                self._failed_or_drifted(node, name, visit, scope, error)
         finally:
             self.busy -= 1
             self._changed.set()
@@ -282,6 +297,14 @@ class Execution(Strands):
 
     def _output_tree(self, codec: Any, value: Any) -> Any:
         return orjson.loads(by_reference(self.redact(codec.dump(value)), self.log.keep))
+
+    def _failed_or_drifted(self, node: str, name: str, visit: int, scope: Scope, error: BaseException) -> None:
+        """A node's code raised. If it did so before it asked for all that is recorded, the code has changed."""
+        try:
+            drift.check_scope_end(scope)
+        except RunAbandoned:
+            return  # parked
+        self._node_failed(node, name, visit, error)
 
     def _node_failed(self, node: str, name: str, visit: int, error: BaseException) -> None:
         self.failure = error
@@ -314,6 +337,7 @@ class Execution(Strands):
     async def _something_ended(self) -> None:
         self._changed.clear()
         if self.stopping is None:
+            self.perhaps_all_wait()
             await self._changed.wait()
 
     # --- what the log tells -------------------------------------------------------------------------------------------
@@ -373,9 +397,16 @@ class Execution(Strands):
         redactor = self.services.redactor
         return redact_shapes(redactor.redact_bytes(data) if redactor else data)
 
+    def refuse_shape(self, data: bytes, what: str) -> None:
+        """Raise `SecretLeakError` if JSON that the author's code hands in has the shape of a secret."""
+        shape = payload_secret_shape(data)
+        if shape is not None:
+            raise SecretLeakError(f"{what} has the shape of a secret ({shape})", run_id=self.run_id)
+
     def reveal(self, secret: Secret) -> str:
         """Resolve a secret inside a step; its value is redacted from now on."""
         value = resolve(secret, self.services.environ, _read_text)
+        self.log.state.secrets.add(secret.reference)
         self.services.redactor.declare(secret, value)
         return value
 

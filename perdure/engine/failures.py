@@ -10,6 +10,7 @@ from perdure.core.policies import LEAST_RETRY_AFTER_S, StepPolicy
 from perdure.core.secrets import redact_shapes
 from perdure.core.values import codec_for
 
+MOST_RETRY_AFTER_S: Final = 10 * 365 * 86_400.0
 MOST_MESSAGE: Final = 4000
 """Characters of an exception's text that are recorded."""
 
@@ -17,16 +18,16 @@ MOST_MESSAGE: Final = 4000
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as it is recorded: code, type, message, details and, where it has one, the record that it came
     from."""
-    message = str(error)
+    message = _text(error)
     if len(message) > MOST_MESSAGE:
         message = message[:MOST_MESSAGE] + "…"
     message = redact_shapes(message.encode("utf-8", "replace")).decode()
-    code = getattr(error, "error_code", None) or getattr(error, "code", None)
+    code = _member(error, "error_code") or _member(error, "code")
     described: dict[str, Any] = {
         "code": code if isinstance(code, str) and code else "exception",
-        "type": getattr(error, "error_type", None) or type(error).__name__,
+        "type": _member(error, "error_type") or type(error).__name__,
         "message": message,
-        "details": _recordable(getattr(error, "details", None)),
+        "details": _recordable(_member(error, "details")),
     }
     if isinstance(error, PerdureError) and error.hint:
         described["hint"] = error.hint
@@ -36,10 +37,24 @@ def describe(error: BaseException) -> dict[str, Any]:
     return described
 
 
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as problem:  # an exception of the author's that cannot even be shown is recorded all the same
+        return f"(its text cannot be shown: {type(problem).__name__})"
+
+
+def _member(error: BaseException, name: str) -> Any:
+    try:
+        return getattr(error, name, None)
+    except Exception:  # a property of the author's that fails; the failure is recorded without it
+        return None
+
+
 def _recordable(value: Any) -> Any:
     try:
         return codec_for(Any).tree(value)
-    except PerdureError:
+    except Exception:  # whatever the author's object does when it is looked at
         return None
 
 
@@ -117,14 +132,21 @@ def asked_to_wait_s(error: BaseException, now_ms: int) -> float | None:
     Any exception with a `response` that has `status_code` and `headers` is understood, whatever library it is of.
     """
     if isinstance(error, RetryAfter):
-        return max(error.delay_s, LEAST_RETRY_AFTER_S)
+        return _bounded_s(error.delay_s)
     response = getattr(error, "response", None)
     if getattr(response, "status_code", None) not in (429, 503):
         return None
     header = getattr(response, "headers", {}).get("retry-after")
     if header is None:
         return None
-    return max(_header_s(str(header), now_ms), LEAST_RETRY_AFTER_S)
+    return _bounded_s(_header_s(str(header), now_ms))
+
+
+def _bounded_s(delay_s: float) -> float:
+    """A delay that another side asked for, within reason: at least the floor, at most ten years."""
+    if not delay_s < MOST_RETRY_AFTER_S:  # also what is no number
+        return LEAST_RETRY_AFTER_S if delay_s != delay_s else MOST_RETRY_AFTER_S
+    return max(delay_s, LEAST_RETRY_AFTER_S)
 
 
 def _header_s(header: str, now_ms: int) -> float:

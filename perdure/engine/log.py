@@ -92,6 +92,7 @@ class RunLog:
         self._pending: list[_Entry] = []
         self._inflight: list[_Entry] | None = None
         self._artifacts: list[ArtifactRow] = []
+        self._artifacts_inflight: list[ArtifactRow] = []
         self._added = 0
         self._committed = 0
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -166,6 +167,10 @@ class RunLog:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
+    def committed(self) -> tuple[RunState, Head] | None:
+        """The folded state and the head that it stands for; `None` when nobody should decide on it."""
+        return None if self.error is not None or self._syncing else (self.state, self.head)
+
     # --- what the writer calls ----------------------------------------------------------------------------------------
 
     def take(self) -> Append | None:
@@ -175,16 +180,15 @@ class RunLog:
         entries = self._inflight = self._pending
         self._pending = []
         self._expected = self.head
-        if self.state.status == "waiting":
-            _leave_waiting(entries)
-        elif self.state.status == "paused":
+        if self.state.status == "paused":
             _stay_paused(entries)
+        else:
+            _leave_waiting(entries, waiting=self.state.status == "waiting")
         append = Append(
             self.run_id, [entry.draft for entry in entries], self.head, self.epoch, self.owner, create=self.create
         )
-        if self._artifacts:
-            append.artifacts = self._artifacts
-            self._artifacts = []
+        append.artifacts = self._artifacts_inflight = self._artifacts
+        self._artifacts = []
         return append
 
     def settled(self, outcome: Outcome) -> None:
@@ -297,6 +301,7 @@ class RunLog:
         if withdrawn:
             self._barriers = deque((max(0, ordinal - withdrawn), future) for ordinal, future in self._barriers)
         self._pending = kept + self._pending
+        self._artifacts = self._artifacts_inflight + self._artifacts  # nothing of the refused append was kept
         self._inflight = None
         self._settle_barriers()
         if self._pending:
@@ -332,15 +337,16 @@ class RunLog:
             self._syncing = False
 
 
-def _leave_waiting(entries: list[_Entry]) -> None:
-    """The run goes on: with the first event that only an executing run appends, its index row says so."""
+def _leave_waiting(entries: list[_Entry], *, waiting: bool) -> None:
+    """With the first event that only an executing run appends, a run that waited goes on, and its index row says so."""
     for entry in entries:
         draft = entry.draft
-        if draft.kind in kinds.EXECUTING_KINDS:
-            change = draft.change or IndexChange()
-            if change.status is None:
-                draft.change = change._replace(status="running", due_ms=0)
-            return
+        change = draft.change
+        if change is not None and change.status is not None:
+            waiting = change.status == "waiting"
+        elif waiting and draft.kind in kinds.EXECUTING_KINDS:
+            draft.change = (change or IndexChange())._replace(status="running", due_ms=0)
+            waiting = False
 
 
 def _stay_paused(entries: list[_Entry]) -> None:

@@ -17,13 +17,11 @@ from perdure.core.durations import Duration, parse_duration
 from perdure.core.errors import (
     InputError,
     InputTypeError,
-    SecretLeakError,
     StateError,
     StoreError,
     ValueTooLargeError,
 )
 from perdure.core.ids import check_key, check_name
-from perdure.core.secrets import payload_secret_shape
 from perdure.core.values import codec_for
 from perdure.engine import branching, children, drift, stepping, waiting
 from perdure.engine.children import ChildHandle
@@ -535,7 +533,8 @@ class Run:
         if scope.parent is not None or len(execution.active) > 1:
             raise StateError("continue_as is for the run as a whole, not for a branch", run_id=self.id)
         data = execution.graph.dump_input(execution.graph.bind(args, kwargs))
-        await drift.check_scope_end(scope)
+        execution.refuse_shape(data, "the input of continue_as")
+        drift.check_scope_end(scope)
         execution.merger.add(scope.node.rpartition("#")[0], scope.writes)
         raise ContinueAs(data)
 
@@ -562,9 +561,7 @@ class Run:
 
     def _dump(self, value: Any, what: str) -> bytes:
         data = codec_for(Any).dump(value)
-        shape = payload_secret_shape(data)
-        if shape is not None:
-            raise SecretLeakError(f"{what} has the shape of a secret ({shape})", run_id=self.id)
+        self._execution.refuse_shape(data, what)
         return self._execution.redact(data)
 
     def _append(self, kind: str, payload: bytes, scope: Scope, key: str) -> None:

@@ -36,7 +36,9 @@ class Scope:
         "_base",
         "_counts",
         "_explicit",
+        "_isolated",
         "_unbegun",
+        "_writers",
         "execution",
         "node",
         "open",
@@ -68,6 +70,8 @@ class Scope:
         self._asked: set[str] = set()
         self.writes: dict[str, Any] = {}
         self._base = base
+        self._isolated = False
+        self._writers: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._explicit: set[str] = set()
 
@@ -102,9 +106,7 @@ class Scope:
         return key in self._counts or (count > 1 and occurrence in map(str, range(2, count + 1)))
 
     def _refuse_twice(self, key: str) -> NoReturn:
-        raise ScopeInUseError(
-            f"key {key!r} is used twice in scope {self.path}", run_id=self.execution.run_id, key=key
-        )
+        raise ScopeInUseError(f"key {key!r} is used twice in scope {self.path}", run_id=self.execution.run_id, key=key)
 
     def recall(self, key: str) -> Record | None:
         """What is recorded under a key, which now counts as asked for."""
@@ -124,9 +126,7 @@ class Scope:
 
     def unasked_anything(self) -> bool:
         """Whether anything at all is recorded here that was not asked for again."""
-        return bool(self._unbegun) or (
-            self.records is not None and any(key not in self._asked for key in self.records)
-        )
+        return bool(self._unbegun) or (self.records is not None and any(key not in self._asked for key in self.records))
 
     def passed(self) -> Scope | None:
         """The scope, this one or one that it branched from, where an effect, wait or child is recorded that was not
@@ -156,22 +156,42 @@ class Scope:
         while scope is not None:
             if name in scope.writes:
                 return scope.writes[name]
-            if scope.parent is None:
+            if scope.parent is None or scope._isolated:
                 return scope._base.get(name, DELETED)
             scope = scope.parent
         return DELETED
 
-    def names(self) -> list[str]:
-        """The state keys as this scope sees them, sorted."""
-        chain: list[Scope] = []
-        scope: Scope | None = self
-        while scope is not None:
-            chain.append(scope)
-            scope = scope.parent
+    def lookup_base(self, name: str) -> Any:
+        """As `lookup`, before this scope wrote anything; only for one that was isolated."""
+        return self._base.get(name, DELETED)
+
+    def view(self) -> dict[str, Any]:
+        """The state as this scope sees it, with `DELETED` where a key was deleted."""
+        chain: list[Scope] = [self]
+        while chain[-1].parent is not None and not chain[-1]._isolated:
+            chain.append(chain[-1].parent)
         merged = dict(chain[-1]._base)
         for one in reversed(chain):
             merged.update(one.writes)
-        return sorted(name for name, value in merged.items() if value is not DELETED)
+        return merged
+
+    def isolate(self, base: dict[str, Any]) -> None:
+        """See the state as it is now, whatever other branches merge into the parent's from now on."""
+        self._base = base
+        self._isolated = True
+
+    def merge(self, branch: Scope) -> None:
+        """Take over what a branch wrote."""
+        self.writes.update(branch.writes)
+        self._writers.update(dict.fromkeys(branch.writes, branch.path))
+
+    def writer_of(self, name: str) -> str:
+        """The path of the branch whose write of a key was merged last, or of this scope if it wrote the key itself."""
+        return self._writers.get(name, self.path)
+
+    def names(self) -> list[str]:
+        """The state keys as this scope sees them, sorted."""
+        return sorted(name for name, value in self.view().items() if value is not DELETED)
 
     def within(self, other: Scope) -> bool:
         """Whether this scope is `other` or branched from it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
@@ -178,7 +179,7 @@ class Starting(Commanding):
         except RunConflictError:
             await self._same_start(run_id, graph, data)
             return
-        except OutcomeUnknownError:
+        except (OutcomeUnknownError, asyncio.CancelledError):
             if adopt:
                 worker.recheck(run_id)
             raise

@@ -29,7 +29,7 @@ from perdure.core.errors import (
 )
 from perdure.core.ids import idempotency_key
 from perdure.core.policies import StepPolicy
-from perdure.core.secrets import payload_secret_shape
+from perdure.core.secrets import Secret, payload_secret_shape
 from perdure.core.values import is_scalar
 from perdure.engine.calling import RefusedResult, TimedOut, call
 from perdure.engine.current import StepInfo
@@ -60,6 +60,7 @@ class StepCall:
         "kwargs",
         "policy",
         "record",
+        "revealed",
         "scope",
         "since_ms",
         "started_ms",
@@ -81,6 +82,7 @@ class StepCall:
         self.started_ms = 0
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
+        self.revealed: set[str] = set()
 
     # --- what is written ----------------------------------------------------------------------------------------------
 
@@ -123,6 +125,8 @@ class StepCall:
             payload.update(self.input_fields())
             payload["step"] = self.step.name
             payload["step_kind"] = self.policy.kind
+        if self.revealed:
+            payload["secrets"] = sorted(self.revealed)
         if self.started_ms:  # else it was called by a worker that is gone, and resolved from outside
             payload["duration_ms"] = max(0, execution.services.clock.now_ms() - self.started_ms)
         return orjson.dumps(payload)
@@ -178,8 +182,14 @@ class StepCall:
             self.attempt,
             execution.log.epoch,
             self.idempotency_key(),
-            execution.reveal,
+            self.reveal,
         )
+
+    def reveal(self, secret: Secret) -> str:
+        """Resolve a secret; the fact of this step names its reference, so that a restart redacts the value too."""
+        value = self.execution.reveal(secret)
+        self.revealed.add(secret.reference)
+        return value
 
 
 async def run_step(
@@ -405,7 +415,7 @@ def _late(made: StepCall, future: asyncio.Future[Any]) -> None:
         )
     except PerdureError as refusal:
         note = {"note": "late", "error": describe(refusal)}
-    made.append(kinds.STEP_NOTED, orjson.dumps(note))
+    made.append(kinds.STEP_NOTED, execution.redact(orjson.dumps(note)))
 
 
 def _completed(made: StepCall, value: Any) -> Any:

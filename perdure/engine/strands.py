@@ -166,12 +166,19 @@ class Strands:
     def strand_ended(self) -> None:
         """A strand is done while others of its join are not."""
         self.busy -= 1
-        if self.waiters:
+        self.perhaps_all_wait()
+
+    def perhaps_all_wait(self) -> None:
+        """A strand has ended, and perhaps those that are left wait, all of them."""
+        if self.waiters and not self.suspended and not any(waiter.future.done() for waiter in self.waiters.values()):
             self._perhaps_suspended()
 
     def _perhaps_suspended(self) -> None:
-        if self.busy > 0 or self.stopping is not None:
+        state = self.log.state
+        if self.busy > 0 or self.stopping is not None or state.cancel_requested is not None or state.paused is not None:
             return
+        if self.in_step or self.pausing or any(waiter.future.done() for waiter in self.waiters.values()):
+            return  # a strand of the author's own tasks is at work, or one is about to go on
         self.idle.set()
         self.suspended = True
         self._woken = False
@@ -181,7 +188,12 @@ class Strands:
             b'{"due_ms":%s}' % (b"null" if due_ms == NEVER else b"%d" % due_ms),
             change=IndexChange(status="waiting", due_ms=due_ms),
         )
-        self.log.decide_later(draft, lambda state: None if self._woken else draft)
+
+        def again(state: RunState) -> Draft | None:
+            withdrawn = self._woken or state.cancel_requested is not None or state.paused is not None
+            return None if withdrawn else draft
+
+        self.log.decide_later(draft, again)
         if self.permits is None:
             self._linger_from(due_ms)
 
@@ -202,7 +214,7 @@ class Strands:
             self._linger = clock.call_at(clock.now_ms() + int(linger_s * 1000), self._let_go)
 
     def _let_go(self) -> None:
-        if self.busy == 0 and not self._woken and self.log.backlog == 0:
+        if self.busy == 0 and not (self._woken or self.in_step or self.pausing) and self.log.backlog == 0:
             self.stop("evict")
 
     async def pause_until(self, scope: Scope, due_ms: int) -> None:

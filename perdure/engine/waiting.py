@@ -33,7 +33,7 @@ MISSING: Final = object()
 class Waiter:
     """A wait that is open here, and the task that waits."""
 
-    __slots__ = ("child", "deadline_ms", "future", "key", "kind", "match", "name", "scope", "wait_id")
+    __slots__ = ("child", "deadline_ms", "future", "key", "kind", "match", "name", "resolving", "scope", "wait_id")
 
     def __init__(self, data: dict[str, Any], scope: str, key: str, future: asyncio.Future[Event]) -> None:
         self.wait_id: str = data["wait_id"]
@@ -45,10 +45,18 @@ class Waiter:
         self.scope = scope
         self.key = key
         self.future = future
+        self.resolving = False
 
 
 async def wait(
-    execution: Execution, scope: Scope, name: str, key: str | None, asked: dict[str, Any], data: dict[str, Any]
+    execution: Execution,
+    scope: Scope,
+    name: str,
+    key: str | None,
+    asked: dict[str, Any],
+    data: dict[str, Any],
+    *,
+    known: Event | None = None,
 ) -> Event:
     """Wait once: open the wait, or go on with the recorded one, until it is settled.
 
@@ -56,6 +64,7 @@ async def wait(
         name: the first part of the key where none is given.
         asked: what is fingerprinted: asking something else under a recorded key is drift.
         data: the payload of `wait.opened`, without its id and fingerprint.
+        known: what the journal says already of what is waited for: then nothing is opened.
 
     Returns:
         The event that settled it.
@@ -76,6 +85,8 @@ async def wait(
         closed = opened is not None and opened.closed is not None
         again = _opened(execution, scope, key, asked_before) if closed else None
         return await block(execution, scope, key, asked_before, again)
+    if known is not None:
+        return known
     await execution.check_start(scope, key)
     if execution.permits is not None:
         await execution.permit()
@@ -155,11 +166,19 @@ def _unless_closed(wait_id: str, draft: Draft, state: RunState) -> Draft | None:
 # --- what settles a wait ----------------------------------------------------------------------------------------------
 
 
+def _takes(execution: Execution, waiter: Waiter, signal: Event) -> bool:
+    """Whether a signal that is not spoken for is what a wait waits for."""
+    wanted = waiter.kind == "signal" and waiter.match in (None, signal.data.get("match"))
+    return wanted and signal.seq not in execution.taken
+
+
 def take_signal(execution: Execution, waiter: Waiter) -> None:
     """Take the first unread signal that a wait waits for, if there is one."""
+    if waiter.resolving:
+        return  # its time-out is on the way to the journal; whichever stands first there wins
     state = execution.log.state
     for signal in state.signals.get(waiter.name or "", ()):
-        if signal.seq in execution.taken or waiter.match not in (None, signal.data.get("match")):
+        if not _takes(execution, waiter, signal):
             continue
         execution.taken.add(signal.seq)
         fields: dict[str, Any] = {"wait_id": waiter.wait_id, "outcome": "signal", "signal_seq": signal.seq}
@@ -184,13 +203,23 @@ def _deadline(execution: Execution, waiter: Waiter, data: dict[str, Any]) -> Non
     fields: dict[str, Any] = {"wait_id": waiter.wait_id, "outcome": "fired" if waiter.kind == "timer" else "timed_out"}
     if data.get("has_default"):
         fields["value"] = data.get("default")
+    waiter.resolving = True
     execution.background(_resolve(execution, waiter, _resolution(execution, waiter, fields)))
 
 
 async def _resolve(execution: Execution, waiter: Waiter, draft: Draft) -> None:
+    def again(state: RunState) -> Draft | None:
+        if any(_takes(execution, waiter, signal) for signal in state.signals.get(waiter.name or "", ())):
+            return None  # it came first
+        return _unless_closed(waiter.wait_id, draft, state)
+
     try:
-        if await execution.log.decide(draft, partial(_unless_closed, waiter.wait_id, draft)):
+        if await execution.log.decide(draft, again):
             execution.settle(waiter, execution.own_event(draft))
+            return
+        waiter.resolving = False
+        if waiter.kind == "signal" and not waiter.future.done():
+            take_signal(execution, waiter)
     except Exception as error:
         execution.fail_waiter(waiter, RunAbandoned(str(error)))
 

@@ -7,6 +7,7 @@ stands in the journal already decides to nothing (`[]`), so a resend is harmless
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from perdure.core import kinds
@@ -222,8 +223,19 @@ def resume(state: RunState, command_id: str | None, *, accepted: str | None = No
     return [Decision(kinds.RUN_RESUMED, payload, IndexChange(status=status, reason="", due_ms=due))]
 
 
-def reopen(state: RunState, reason: str, command_id: str | None, *, parent_took: bool = False) -> list[Decision]:
+def reopen(
+    state: RunState,
+    reason: str,
+    command_id: str | None,
+    *,
+    parent_took: bool = False,
+    cancelled_children: Collection[str] = (),
+) -> list[Decision]:
     """Open a failed or cancelled run again; it forgets exactly the failure that ended it.
+
+    Args:
+        parent_took: its parent took the outcome.
+        cancelled_children: children that ended when the cancel of this run went down the tree; they are spawned anew.
 
     Raises:
         NotReopenableError: the run has not ended, has completed, or its parent took the outcome.
@@ -241,10 +253,27 @@ def reopen(state: RunState, reason: str, command_id: str | None, *, parent_took:
             run_id=state.run_id,
         )
     forgets = _forgotten(state)
+    forgets["records"] += _cancelled_with_it(state, cancelled_children)
     payload = {"reason": reason, "forgets": forgets, "command_id": command_id}
     due = NEVER if (state.manifest or {}).get("caller_owned") else 0
     change = IndexChange(status="running" if state.visits else "pending", reason="", due_ms=due)
     return [Decision(kinds.RUN_REOPENED, payload, change)]
+
+
+def _cancelled_with_it(state: RunState, cancelled_children: Collection[str]) -> list[tuple[str, str]]:
+    """The spawns, and the waits, of children that ended because this run was cancelled."""
+    asked = state.cancel_requested.seq if state.cancel_requested is not None else 0
+    gone = {
+        child.child_id
+        for child in state.children.values()
+        if child.child_id in cancelled_children and (child.settled is None or child.settled.seq > asked)
+    }
+    spawns = [
+        (child.spawned.scope or "", child.spawned.key or "")
+        for child in state.children.values()
+        if child.child_id in gone
+    ]
+    return spawns + [(wait.scope, wait.key) for wait in state.waits.values() if wait.data.get("child") in gone]
 
 
 def _forgotten(state: RunState) -> dict[str, Any]:
@@ -268,7 +297,7 @@ def _forgotten(state: RunState) -> dict[str, Any]:
             if record.what == "join"
             and record.fact is not None
             and record.fact.data.get("failed") is not None
-            and scope.startswith(above + "/")
+            and scope.startswith(f"{above}/{join}[")
         ]
     completed = [result for result in state.results.values() if result.status == "completed"]
     last = state.last.name if state.last is not None and state.last.status == "completed" else None

@@ -20,12 +20,14 @@ output stay. That keeps the memory of a flow with a cycle flat. A failed node ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from perdure.core import kinds
 from perdure.core.events import Event
 from perdure.journal.state import DELETED, Child, NodeResult, Record, RunState, Wait
+
+_SECRET: Final = b'{"$secret":'
 
 
 def fold(state: RunState, event: Event) -> RunState:
@@ -82,6 +84,7 @@ def _run_continued(state: RunState, event: Event) -> None:
         state.signals.setdefault(signal["name"], []).append(
             _carried(event, signal["seq"], kinds.SIGNAL_RECEIVED, signal)
         )
+    state.secrets.update(data.get("secrets", ()))
     state.senders = {sender: event.seq for sender in data.get("senders", ())}
     state.commands = {
         command_id: _carried(event, event.seq, kind, {"command_id": command_id})
@@ -208,7 +211,10 @@ def _node_completed(state: RunState, event: Event) -> None:
     node = event.node or ""
     root = f"{state.generation}/{node}"
     for scope in state.node_scopes.pop(node, ()):
-        state.scopes.pop(scope, None)
+        records = state.scopes.pop(scope, {})
+        doubted = {key: record for key, record in records.items() if record.doubt is not None and record.fact is None}
+        if doubted:  # the code went on without an answer; a person may still give it
+            state.scopes[scope] = doubted
         if scope != root:
             state.writes.pop(scope, None)
     writes = state.writes.pop(root, None)
@@ -278,8 +284,22 @@ def _step_intended(state: RunState, event: Event) -> None:
     record.intent = event
     record.attempt = data["attempt"]
     record.due_ms = None
+    if event.payload is not None and _SECRET in event.payload:
+        state.secrets.update(_references(data.get("input")))
     if record.since_ms is None:
         record.since_ms = event.time_ms
+
+
+def _references(tree: Any) -> Iterator[str]:
+    """The secrets that a recorded value refers to."""
+    if isinstance(tree, dict):
+        if tree.keys() == {"$secret"} and isinstance(tree["$secret"], str):
+            yield tree["$secret"]
+        for child in tree.values():
+            yield from _references(child)
+    elif isinstance(tree, list):
+        for child in tree:
+            yield from _references(child)
 
 
 def _step_settled(state: RunState, event: Event) -> None:
@@ -288,6 +308,8 @@ def _step_settled(state: RunState, event: Event) -> None:
     record.fact = event
     record.due_ms = None
     state.facts += 1
+    if "secrets" in data:
+        state.secrets.update(data["secrets"])
     state.interruptions = 0
 
 
@@ -338,7 +360,7 @@ def _state_written(state: RunState, event: Event) -> None:
 def _branches_joined(state: RunState, event: Event) -> None:
     _noted(state, event)
     data = event.data
-    if data.get("failed") is not None:
+    if data.get("failed") is not None or data.get("conflict") is not None:
         return
     into = state.writes.setdefault(event.scope or "", {})
     for branch in data.get("branches", ()):
@@ -365,15 +387,15 @@ def _wait_settled(state: RunState, event: Event) -> None:
     data = event.data
     _command(state, event)
     wait = state.waits.get(data["wait_id"])
-    if wait is not None:
+    if wait is not None and wait.closed is None:  # the lower seq wins
         wait.closed = event
         record = state.scopes.get(wait.scope, {}).get(wait.key)
         if record is not None and record.what == "wait" and event.kind != kinds.WAIT_CANCELLED:
             record.fact = event
     signal_seq = data.get("signal_seq")
     if signal_seq is not None:
-        for name, queue in state.signals.items():
-            state.signals[name] = [signal for signal in queue if signal.seq != signal_seq]
+        name = wait.data.get("name", "") if wait is not None else ""
+        state.signals[name] = [signal for signal in state.signals.get(name, ()) if signal.seq != signal_seq]
     if event.kind != kinds.WAIT_CANCELLED:
         state.facts += 1
         state.interruptions = 0

@@ -54,6 +54,11 @@ class Record:
         self.resolution: Event | None = None
 
     @property
+    def in_flight_once(self) -> bool:
+        """Whether a `once` step was begun and neither answered nor found not to have happened."""
+        return self.intent is not None and self.step_kind == "once" and self.due_ms is None
+
+    @property
     def binding(self) -> bool:
         """Whether the code must ask for it again: effects, waits and children; not what merely computes or reads."""
         return self.what in ("wait", "child") or self.step_kind in ("idempotent", "once")
@@ -138,6 +143,7 @@ class RunState:
         self.ended: Event | None = None
         self.suspended = False
         self.reopened = 0
+        self.secrets: set[str] = set()
         self.interruptions = 0
         self.facts = 0
         self.base: dict[str, Any] = {}
@@ -154,12 +160,13 @@ class RunState:
         return (wait for wait in self.waits.values() if wait.closed is None)
 
     def in_doubt(self) -> list[tuple[str, str, Record]]:
-        """Steps whose doubt is not resolved: scope, key and record."""
+        """Steps whose doubt is not resolved: scope, key and record. When the run has ended, also `once` steps that were
+        begun and have no answer."""
         return [
             (scope, key, record)
             for scope, records in self.scopes.items()
             for key, record in records.items()
-            if record.doubt is not None and record.fact is None
+            if record.fact is None and (record.doubt is not None or (self.terminal and record.in_flight_once))
         ]
 
     def unread_signals(self) -> list[dict[str, Any]]:

@@ -142,8 +142,8 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what was handed in, and refuse what comes after."""
-        await self.drained()
         self._closed = True
+        await self.drained()
 
     def _flush(self) -> None:
         if not self._urgent and self._patience < self.PATIENCE:

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from perdure.testing.crash.points import CrashPoint as CrashPoint
     from perdure.testing.crash.verdict import Outcome as Outcome
     from perdure.testing.crash.witness import record_effect as record_effect
+    from perdure.testing.faults import FaultyStore as FaultyStore
+    from perdure.testing.faults import random_faults as random_faults
     from perdure.testing.randomness import SeededRandomness as SeededRandomness
+    from perdure.testing.simulation import ProcessDied as ProcessDied
+    from perdure.testing.simulation import Simulation as Simulation
+    from perdure.testing.simulation import SimulationLoop as SimulationLoop
+    from perdure.testing.simulation import simulate as simulate
+    from perdure.testing.store_contract import StoreContract as StoreContract
 
 _HOMES = {
     "perdure.testing.clock": ("VirtualClock",),
@@ -28,7 +35,10 @@ _HOMES = {
     "perdure.testing.crash.points": ("CrashPoint",),
     "perdure.testing.crash.verdict": ("Outcome",),
     "perdure.testing.crash.witness": ("record_effect",),
+    "perdure.testing.faults": ("FaultyStore", "random_faults"),
     "perdure.testing.randomness": ("SeededRandomness",),
+    "perdure.testing.simulation": ("ProcessDied", "Simulation", "SimulationLoop", "simulate"),
+    "perdure.testing.store_contract": ("StoreContract",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

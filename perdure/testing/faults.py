@@ -80,8 +80,8 @@ class FaultyStore(DelegatingStore):
 
     def append(self, batch: Sequence[Append], *, in_place: bool = True) -> list[Outcome] | Awaitable[list[Outcome]]:
         """See `Store.append`."""
-        if self._later or not in_place:
-            return self._append_later(batch)
+        if self._later:
+            return asyncio.ensure_future(self._append_later(batch))  # under way at once, whenever it is awaited
         fault = self._next("append")
         answer = [] if fault is not None and fault != "lost" else self.inner.append(batch, in_place=in_place)
         if isinstance(answer, list):

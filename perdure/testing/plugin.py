@@ -1,8 +1,8 @@
 """The pytest plugin: fixtures for workflows, and a way to run async tests that use them.
 
 It is loaded by every pytest session where Perdure is installed, so it imports nothing but pytest until a fixture is
-used. An `async def` test that uses one of its fixtures, or is marked `perdure`, needs no other plugin; where another one
-runs async tests, that one does.
+used. An `async def` test that uses one of its fixtures, or is marked `perdure`, needs no other plugin; where another
+one runs async tests, that one does.
 
 Fixtures:
 
@@ -91,9 +91,9 @@ def perdure_crash_matrix(tmp_path: Path) -> Callable[..., Any]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Let an async test begin when its runtime is open, and close it in the same event loop."""
     if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
-        runtime = item.funcargs.get("perdure_runtime")
-        if runtime is not None:
-            item.obj = _with_open(item.obj, runtime)
+        funcargs: dict[str, Any] = item.funcargs
+        if "perdure_runtime" in funcargs:
+            item.obj = _with_open(item.obj, funcargs["perdure_runtime"])
     return (yield)
 
 

@@ -40,9 +40,12 @@ from perdure.testing.crash.points import CrashingStore, CrashPoint
 from perdure.testing.randomness import SeededRandomness
 
 T = TypeVar("T")
+MakeStore = Callable[[Callable[[], int]], Store]
 
 LONGEST_S: Final = 3650 * 86_400.0
 """How much virtual time may pass before a simulation counts as one that never ends."""
+RESOLUTION_S: Final = 1e-6
+"""What two instants must differ by to be two; years are counted in floating-point seconds."""
 MOST_CALLBACKS: Final = 10_000_000
 AFTERLIFE_S: Final = 3600.0
 
@@ -68,7 +71,9 @@ class SimulationLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, seed: object = 0) -> None:
         self._virtual_s = 0.0
+        self.limit_s = LONGEST_S
         super().__init__(_JumpingSelector(self))
+        self._clock_resolution = RESOLUTION_S
         self._ready: _Bag = _Bag(random.Random(f"{seed}/order"), asyncio.Handle(print, (), self))
 
     def time(self) -> float:
@@ -77,8 +82,8 @@ class SimulationLoop(asyncio.SelectorEventLoop):
 
     def jump(self, seconds: float) -> None:
         """Let time pass."""
-        self._virtual_s += seconds
-        if self._virtual_s > LONGEST_S:
+        self._virtual_s += max(seconds, RESOLUTION_S)
+        if self._virtual_s > self.limit_s:
             raise NotSettledError("the simulation never ends")
 
     def run_in_executor(  # type: ignore[override]
@@ -139,10 +144,10 @@ class _Bag:
         handle = handles.pop()
         context: Context = handle._context  # type: ignore[attr-defined]
         process = context.get(_process)
-        if process is not None and process.dead:
-            self.buried.append(handle)
-            return self._nothing
-        return handle
+        if process is None or not (process.dead or process.stopped):
+            return handle
+        (self.buried if process.dead else process.held).append(handle)
+        return self._nothing
 
     def clear(self) -> None:
         self._handles.clear()
@@ -213,6 +218,11 @@ class InlineThreads(ThreadPool):
         return future
 
 
+def memory(boot_clock: Callable[[], int]) -> Store:
+    """A new store in memory."""
+    return MemoryStore(boot_clock=boot_clock)
+
+
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
@@ -226,12 +236,12 @@ class Simulation:
         store: what outlives every process: the disk.
     """
 
-    def __init__(self, loop: SimulationLoop, seed: object, store: Store | None = None, start: datetime = START) -> None:
+    def __init__(self, loop: SimulationLoop, seed: object, store: MakeStore, start: datetime) -> None:
         self.seed = seed
         self.loop = loop
         self.clock = LoopClock(loop, start)
         self.chance = random.Random(f"{seed}/story")
-        self.store: Store = store or MemoryStore(boot_clock=self.clock.now_ms)
+        self.store = store(self.clock.now_ms)
         self.processes: list[Process] = []
 
     def process(
@@ -258,6 +268,8 @@ class Process:
 
     Attributes:
         dead: of its tasks nothing is executed any more.
+        stopped: of its tasks nothing is executed for now.
+        held: what is ready in a stopped process.
     """
 
     def __init__(
@@ -276,6 +288,8 @@ class Process:
         store: Store = _ProcessStore(self, simulation.store, point)
         self._leases: list[Lease] = []
         self.dead = False
+        self.stopped = False
+        self.held: list[asyncio.Handle] = []
         self.runtime = Runtime(
             store if wrap is None else wrap(store),
             clock=simulation.clock,
@@ -309,9 +323,21 @@ class Process:
         if not self.dead:
             await self.run(lambda runtime: runtime.close())
 
+    def stop(self) -> None:
+        """Stand still, as under SIGSTOP, while time and others go on."""
+        self.stopped = True
+
+    def go_on(self) -> None:
+        """Go on, as under SIGCONT, without having noticed anything."""
+        self.stopped = False
+        for handle in self.held:
+            self._simulation.loop._ready.append(handle)
+        self.held.clear()
+
     def crash(self) -> None:
         """Die, between two callbacks."""
         self.dead = True
+        self.go_on()  # into its grave
         for lease in self._leases:
             lease.abandon()  # type: ignore[attr-defined]
         if not self._died.done():
@@ -355,7 +381,7 @@ def simulate(
     story: Callable[[Simulation], Awaitable[T]],
     *,
     seed: object = 0,
-    store: Store | None = None,
+    store: MakeStore = memory,
     start: datetime = START,
 ) -> T:
     """Run a story in a simulation of its own.
@@ -363,7 +389,7 @@ def simulate(
     Args:
         story: an async function of the `Simulation`.
         seed: decides order and chance; the same seed gives the same story.
-        store: the disk; a new `MemoryStore` if omitted.
+        store: makes the disk, given the clock that leases are measured on.
         start: what the clock shows at first.
 
     Returns:
@@ -402,8 +428,10 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def _end(loop: SimulationLoop) -> None:
     """Dispose of the tasks of dead processes, in an afterlife where the store is gone and nothing counts any more."""
     loop.set_exception_handler(lambda _loop, _context: None)
-    tasks = asyncio.all_tasks(loop)
     loop._ready = _Afterlife(loop._ready)
+    loop.limit_s = float("inf")
+    loop.run_until_complete(asyncio.sleep(AFTERLIFE_S))  # what was begun and never ran may run into its store now
+    tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:

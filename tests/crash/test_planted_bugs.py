@@ -13,7 +13,9 @@ from perdure.store.port import Append, Store
 from perdure.store.sqlite import SQLiteStore
 from perdure.store.sqlite import append as sqlite_append
 from perdure.testing import CrashMatrix, crash_matrix
+from perdure.testing.simulation import MakeStore, memory
 from perdure.testing.store_contract import StoreContract
+from tests.unit.testing.test_simulation import standing_still
 
 HERE = Path(__file__).parent
 
@@ -111,6 +113,14 @@ def broken_rules(make_store: Callable[[StoreContract], Store]) -> set[str]:
 def test_a_dropped_epoch_check_is_caught_in_memory() -> None:
     assert broken_rules(lambda rules: MemoryStore(boot_clock=rules.clock)) == set()
     assert broken_rules(lambda rules: UncheckedMemoryStore(boot_clock=rules.clock)) != set()
+
+
+def test_a_dropped_epoch_check_is_caught_when_a_process_stands_still() -> None:
+    def facts(store: MakeStore) -> set[int]:
+        return {standing_still(seed, store=store)[1]["step.completed"] for seed in range(20)}
+
+    assert facts(memory) == {2}
+    assert facts(lambda clock: UncheckedMemoryStore(boot_clock=clock)) > {2}
 
 
 def test_a_dropped_epoch_check_is_caught_on_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

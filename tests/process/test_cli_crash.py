@@ -123,3 +123,16 @@ def test_on_a_terminal_the_kept_steps_are_shown(perdure: CommandLine) -> None:
     assert "kept from before: 3 steps" in text
     assert "the worker was lost in attempt 1 of main#1; kept: 3 steps" in text
     assert "journal verified" in text
+
+
+def test_a_second_process_waits_for_the_first_and_takes_over_when_it_dies(perdure: CommandLine) -> None:
+    with perdure.started("run", "flows.py:job", "--id", "j") as first:
+        reach(first, "AT write 2")
+        with perdure.started("run", "flows.py", "--id", "j") as second:
+            reach(second, "goes on behind record")
+            assert perdure.effects().count("write 2") == 1
+            perdure.go()
+            end(first, signal.SIGKILL)
+            out, _ = second.communicate(timeout=30)
+    assert (second.returncode, out) == (0, '["w1","w2","w3"]\n')
+    assert perdure.effects() == ["look 1", "write 1", "look 2", "write 2", "write 2", "look 3", "write 3"]

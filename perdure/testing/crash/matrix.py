@@ -268,7 +268,7 @@ class _Runner:
             )
         evidence = _evidence(directory, 0)
         if evidence.outcome.status == "paused":
-            raise CrashMatrixError(f"without any crash, the run is parked: {evidence.outcome.reason}")
+            raise CrashMatrixError(f"without any crash, the run is parked: {evidence.report['outcome']['message']}")
         return evidence
 
     def _chosen(self, points: list[CrashPoint], only: Sequence[str] | None, sample: int | None) -> list[CrashPoint]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 from datetime import datetime
@@ -244,7 +245,7 @@ async def test_a_sync_functions_exceptions_are_those_of_the_asynchronous_face(le
 
 
 async def test_a_sync_workflow_that_waits_long_gives_its_thread_back(ledger: Ledger) -> None:
-    clock = StageClock()
+    clock, unwound = StageClock(), threading.Event()
 
     @workflow
     def main(run: BlockingRun) -> str:
@@ -252,6 +253,7 @@ async def test_a_sync_workflow_that_waits_long_gives_its_thread_back(ledger: Led
             run.sleep("30d")
         finally:
             ledger.lines.append("unwound")
+            unwound.set()
         return "awake"
 
     async with running(memory(), main, clock=clock, limits=quick(linger_s=5.0)) as runtime:
@@ -259,7 +261,7 @@ async def test_a_sync_workflow_that_waits_long_gives_its_thread_back(ledger: Led
         await reaches(handle, "waiting")
         await clock.advance("1m")
         assert runtime.worker.executions == {}
-        await clock.settle()
+        await asyncio.to_thread(unwound.wait)
         assert ledger.lines == ["unwound"]
         await clock.advance("31d")
         assert await handle.result() == "awake"
