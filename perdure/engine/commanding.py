@@ -24,7 +24,7 @@ from perdure.engine.handle import RunHandle
 from perdure.engine.loading import load_state
 from perdure.engine.recovery import recover
 from perdure.journal import decide
-from perdure.journal.state import RunState
+from perdure.journal.state import TERMINAL, RunState
 from perdure.store.port import RunFilter
 
 P = ParamSpec("P")
@@ -194,8 +194,13 @@ class Commanding(Face):
         )
 
     async def _cancelled_children(self, run_id: str) -> list[str]:
-        where = RunFilter(parent_id=run_id, statuses=("cancelled",), limit=100_000)
-        return [row.run_id for row in await self.store.list_runs(where)]
+        """Children that a cancel of their parent has ended, or is about to end."""
+        found: list[str] = []
+        for row in await self.store.list_runs(RunFilter(parent_id=run_id, limit=100_000)):
+            loaded = None if row.status in TERMINAL else await load_state(self.store, row.run_id)
+            if row.status == "cancelled" or (loaded is not None and loaded[0].cancel_requested is not None):
+                found.append(row.run_id)
+        return found
 
     async def resolve(
         self,

@@ -40,6 +40,8 @@ async def command(
         OutcomeUnknownError: the commit was not confirmed; the same command may be sent again.
     """
     refusal: HeadMovedError | None = None
+    if known is not None and known[1] != await services.store.head(run_id):
+        known = None  # somebody has appended what the execution has not heard of yet
     for _ in range(MOST_TRIES):
         loaded, known = known or await load_state(services.store, run_id), None
         if loaded is None:
