@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
@@ -13,7 +14,7 @@ from typer.main import get_command
 from perdure.cli import checking, commanding, executing, looking
 from perdure.cli.exits import INTERRUPTED, USAGE, code_of
 from perdure.cli.output import Output
-from perdure.core.errors import PerdureError
+from perdure.core.errors import PerdureError, StoreWriteError
 from perdure.core.version import VERSION
 
 Command = Callable[..., int]
@@ -103,6 +104,13 @@ def invoke(arguments: Sequence[str]) -> int:
         return code_of(error)
     except typer.Abort:
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        output.failure(StoreWriteError("the output cannot be written: no space left", hint="write it elsewhere"))
+        return 1
     except Exception as error:
         return _wrong_use(output, error)
 

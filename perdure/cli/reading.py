@@ -21,6 +21,7 @@ from perdure.cli.times import instant, now_ms, span, until
 from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, InputError
 from perdure.core.events import Event
 from perdure.engine.large import resolved
+from perdure.journal.chain import check
 from perdure.journal.state import TERMINAL
 from perdure.store.port import OpenWait, RunFilter, RunRow, Status, WorkerRow
 
@@ -192,7 +193,9 @@ def event_line(event: Event) -> str:
 async def print_state(place: Place, output: Output, run_id: str, *, at: int | None) -> int:
     """Print a run's key-value state, as it is recorded."""
     async with place.reading() as runtime:
-        state = await runtime.run(run_id).fold(at=at)
+        handle = runtime.run(run_id)
+        state = await handle.fold(at=at)
+        check(run_id, await runtime.store.read(run_id, until=state.seq))  # nothing is told that cannot be vouched for
         context = {name: await resolved(runtime.store, value) for name, value in state.view().items()}
     output.value(state.to_dict() | {"state": context} if output.json else context)
     return 0

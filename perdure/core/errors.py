@@ -540,7 +540,7 @@ class StoreCorruptError(StoreError):
 
     code = "store_corrupt"
     category: ClassVar[Category] = "integrity"
-    default_hint = "restore the file from a backup; 'perdure doctor' says what is readable"
+    default_hint = "restore the file from a backup"
 
 
 class StoreClosedError(StoreError):
@@ -568,7 +568,7 @@ class CorruptRecordError(PerdureError):
 
     code = "corrupt_record"
     category: ClassVar[Category] = "integrity"
-    default_hint = "'perdure verify RUN' names the first bad record"
+    default_hint = "restore the store from a backup; nothing acts on a journal that was changed"
 
 
 # --- testing: what `perdure.testing` cannot do ------------------------------------------------------------------------

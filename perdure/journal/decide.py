@@ -81,6 +81,13 @@ def find_question(state: RunState, wait_id: str | None) -> Wait:
             )
         return wait
     found = [wait for wait in state.open_waits() if wait.kind == "question" and wait.data.get("subject") is None]
+    closed = [wait for wait in state.waits.values() if wait.kind == "question" and wait.closed is not None]
+    if not found and closed:
+        raise WaitClosedError(
+            f"run {state.run_id} asks nothing now; its last question was closed at seq {closed[-1].closed_seq}",
+            run_id=state.run_id,
+            wait_id=closed[-1].wait_id,
+        )
     if len(found) != 1:
         problem = "no open question" if not found else f"{len(found)} open questions; name one"
         raise WaitNotFoundError(

@@ -92,6 +92,11 @@ class Wait:
         self.opened = opened
         self.closed: Event | None = None
 
+    @property
+    def closed_seq(self) -> int:
+        """The seq of the event that settled it; 0 while it is open."""
+        return 0 if self.closed is None else self.closed.seq
+
 
 class Child:
     """A child run as its parent's journal knows it; `settled` is the event that took its outcome."""

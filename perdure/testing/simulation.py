@@ -36,7 +36,7 @@ from perdure.engine.threads import ThreadPool
 from perdure.store.memory import MemoryStore
 from perdure.store.port import Lease, Store
 from perdure.testing.clock import START
-from perdure.testing.crash.points import CrashingStore, CrashPoint
+from perdure.testing.crash.points import CrashingStore, CrashPoint, Site
 from perdure.testing.randomness import SeededRandomness
 
 T = TypeVar("T")
@@ -64,6 +64,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
     order that a seed decides.
 
     Nothing real belongs into it: no socket, no subprocess, no thread. `run_in_executor` calls the function in place.
+    While a store's own thread writes, time stands still; what it decides by its timing is not decided by the seed.
 
     Args:
         seed: decides the order.
@@ -72,6 +73,8 @@ class SimulationLoop(asyncio.SelectorEventLoop):
     def __init__(self, seed: object = 0) -> None:
         self._virtual_s = 0.0
         self.limit_s = LONGEST_S
+        self._hold_at_s: float | None = None
+        self.outside: Callable[[], bool] = lambda: False
         super().__init__(_JumpingSelector(self))
         self._clock_resolution = RESOLUTION_S
         self._ready: _Bag = _Bag(random.Random(f"{seed}/order"), asyncio.Handle(print, (), self))
@@ -80,8 +83,29 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._virtual_s
 
-    def jump(self, seconds: float) -> None:
-        """Let time pass."""
+    def run_for(self, seconds: float = 0.0) -> None:
+        """Run from outside of the loop: until nothing is ready and so much time has passed."""
+        self._hold_at_s = self._virtual_s + seconds
+        try:
+            self.run_forever()
+        finally:
+            self._hold_at_s = None
+
+    def rest(self, seconds: float | None) -> None:
+        """Nothing is ready, and the next timer is due in so many seconds, if there is one."""
+        hold_at_s = self._hold_at_s
+        if hold_at_s is not None and (seconds is None or self._virtual_s + seconds > hold_at_s + RESOLUTION_S):
+            self._virtual_s = max(self._virtual_s, hold_at_s)
+            self.stop()
+        elif seconds is None:
+            raise NotSettledError(
+                "nothing is ready and no timer is left: the simulation is stuck",
+                hint="something is awaited that nobody brings: an answer, a signal, a thread, a socket",
+            )
+        else:
+            self._jump(seconds)
+
+    def _jump(self, seconds: float) -> None:
         self._virtual_s += max(seconds, RESOLUTION_S)
         if self._virtual_s > self.limit_s:
             raise NotSettledError("the simulation never ends")
@@ -107,13 +131,11 @@ class _JumpingSelector(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """See `selectors.BaseSelector.select`."""
-        if timeout is None:
-            raise NotSettledError(
-                "nothing is ready and no timer is left: the simulation is stuck",
-                hint="something is awaited that nobody brings: an answer, a signal, a thread, a socket",
-            )
-        if timeout > 0:
-            self._loop.jump(timeout)
+        if timeout == 0:
+            return []
+        if self._loop.outside():
+            return super().select(0.01)
+        self._loop.rest(timeout)
         return []
 
 
@@ -243,6 +265,7 @@ class Simulation:
         self.chance = random.Random(f"{seed}/story")
         self.store = store(self.clock.now_ms)
         self.processes: list[Process] = []
+        loop.outside = lambda: any(process.outside > 0 and not process.dead for process in self.processes)
 
     def process(
         self, *, crash_at: str | None = None, wrap: Callable[[Store], Store] | None = None, **options: Any
@@ -270,6 +293,7 @@ class Process:
         dead: of its tasks nothing is executed any more.
         stopped: of its tasks nothing is executed for now.
         held: what is ready in a stopped process.
+        outside: how many of its writes are in the store's own thread.
     """
 
     def __init__(
@@ -290,6 +314,7 @@ class Process:
         self.dead = False
         self.stopped = False
         self.held: list[asyncio.Handle] = []
+        self.outside = 0
         self.runtime = Runtime(
             store if wrap is None else wrap(store),
             clock=simulation.clock,
@@ -355,6 +380,7 @@ class _ProcessStore(CrashingStore):
     def __init__(self, process: Process, inner: Store, point: CrashPoint | None) -> None:
         super().__init__(inner, point, die=process.die)
         self._process = process
+        self.shared = False  # nobody else writes to it at this instant: no heartbeat, no polling
 
     def __getattribute__(self, name: str) -> Any:
         if name in _CALLS and object.__getattribute__(self, "_process").dead:
@@ -363,6 +389,13 @@ class _ProcessStore(CrashingStore):
 
     async def close(self) -> None:
         """The disk stays, whatever process goes."""
+
+    async def _then(self, site: Site, number: int, answer: Awaitable[T]) -> T:
+        self._process.outside += 1
+        try:
+            return await super()._then(site, number, answer)
+        finally:
+            self._process.outside -= 1
 
     async def lease(self, worker_id: str, workflows: Any, *, length_s: float = 10.0) -> Lease:
         """See `Store.lease`."""

@@ -28,6 +28,8 @@ from perdure.workflow.graph import Definition, Graph
 
 STORE: Final = "sqlite:///{directory}/runs.db"
 KILLED: Final = -9
+WORTH_A_SERVER: Final = 8
+"""So many points take as long as it takes to start another fork server."""
 MOST_SHOWN: Final = 10
 
 
@@ -229,7 +231,8 @@ class _Runner:
             reference = self._reference(first)
             points = self._chosen(list(points_of(reference.lines)), only, sample)
             self._commits = sum(point.site == "commit" and point.moment == "before" for point in points) or 1
-            others = [ForkServer(self._definitions(), self._functions()) for _ in range(min(jobs, len(points)) - 1)]
+            many = min(jobs, -(-len(points) // WORTH_A_SERVER))
+            others = [ForkServer(self._definitions(), self._functions()) for _ in range(many - 1)]
             try:
                 for server in (first, *others):
                     servers.put(server)

@@ -224,9 +224,7 @@ async def test_1_what_was_never_read_is_listed_at_the_end(ending: str) -> None:
         await reaches(handle, ending)
         (ended,) = await events_of(handle, f"run.{ending}")
         received = [event for event in await events_of(handle, "signal.received") if event.data["name"] != "go"]
-        assert ended.data["unread_signals"] == [
-            {"name": event.data["name"], "seq": event.seq} for event in received
-        ]
+        assert ended.data["unread_signals"] == [{"name": event.data["name"], "seq": event.seq} for event in received]
         assert [event.data["name"] for event in received] == ["b", "a", "b"]
 
 
