@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,15 @@ async def events_of(handle: RunHandle[Any], *kinds: str) -> list[Event]:
 async def kinds(handle: RunHandle[Any]) -> list[str]:
     """The kinds of all events so far."""
     return [event.kind for event in await journal(handle)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop turn until something holds that no event announces."""
+    for _ in range(30_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came to hold")
 
 
 async def reaches(handle: RunHandle[Any], status: str) -> None:

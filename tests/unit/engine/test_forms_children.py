@@ -24,6 +24,7 @@ from tests.unit.engine.staging import (
     reaches,
     running,
     seen,
+    until,
 )
 
 pytestmark = pytest.mark.time_limit(20)
@@ -60,7 +61,9 @@ async def test_children_of_several_levels_give_their_outcome_upwards(store_path:
         handle = await runtime.start(level, 4)
         assert await handle.result() == 16
         assert await runtime.store.count_runs() == {"completed": 31}
-        parents = [(await events_of(one, "run.started"))[0].data["parent"] for one in await children_of(runtime, handle)]
+        parents = [
+            (await events_of(one, "run.started"))[0].data["parent"] for one in await children_of(runtime, handle)
+        ]
         assert {parent["key"] for parent in parents} == {"spawn.level", "spawn.level#2"}
         assert {(parent["run_id"], parent["scope"]) for parent in parents} == {(handle.id, "0/main#1")}
         await handle.verify()
@@ -112,8 +115,12 @@ async def test_a_childs_failure_reaches_its_parent_as_a_typed_error(ending: str)
         try:
             await spawned.result()
         except ChildFailed as error:
-            assert error.ids["child_id"] == spawned.id
-            return {"code": error.error_code, "type": error.error_type, "details": error.details}
+            return {
+                "named": error.ids["child_id"] == spawned.id,
+                "code": error.error_code,
+                "type": error.error_type,
+                "details": error.details,
+            }
         return {}
 
     async with running(memory(), main, child) as runtime:
@@ -155,8 +162,7 @@ async def test_a_parent_that_was_let_go_of_wakes_when_its_child_ends(store_path:
     async with running(on_disk(store_path), main, child, limits=quick(linger_s=0.02)) as runtime:
         handle = await runtime.start(main)
         await all_wait(runtime, 2)
-        while runtime.worker.executions:
-            await asyncio.sleep(0.005)
+        await until(lambda: not runtime.worker.executions)
         (spawned,) = await children_of(runtime, handle)
         await spawned.signal("go", 5)
         assert await handle.result() == 5

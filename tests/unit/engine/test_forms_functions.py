@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from perdure import BlockingRun, Portal, Run, Runtime, StepFailed, step, workflow
-from perdure.core.errors import ChildFailed, InputTypeError, RunFailed, StateError, UnknownWorkflowError, ValueRefusedError
+from perdure.core.errors import (
+    ChildFailed,
+    InputTypeError,
+    RunFailed,
+    StateError,
+    UnknownWorkflowError,
+    ValueRefusedError,
+)
 from perdure.store.port import Store
 from tests.unit.engine.staging import (
     Ledger,

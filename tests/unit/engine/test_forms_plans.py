@@ -22,6 +22,7 @@ from tests.unit.engine.staging import (
     reaches,
     running,
     seen,
+    until,
 )
 
 pytestmark = pytest.mark.time_limit(20)
@@ -365,8 +366,7 @@ async def test_branches_of_a_plan_wait_side_by_side_and_the_run_is_let_go_of_mea
     async with running(memory(), plan, limits=quick(linger_s=0.02)) as runtime:
         handle = await runtime.start(plan)
         await reaches(handle, "waiting")
-        while handle.id in runtime.worker.executions:
-            await asyncio.sleep(0.005)
+        await until(lambda: handle.id not in runtime.worker.executions)
         await handle.signal("price", 4)
         await reaches(handle, "waiting")
         await handle.answer(True)

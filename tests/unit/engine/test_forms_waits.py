@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -347,10 +348,8 @@ async def test_a_wait_for_a_signal_times_out_with_or_without_a_default() -> None
 
     @workflow
     async def main(run: Run) -> list[Any]:
-        try:
+        with suppress(WaitTimeout):
             await run.wait_for("a", timeout="1h")
-        except WaitTimeout:
-            pass
         return [await run.wait_for("b", timeout=timedelta(hours=1), default={"n": 1}), run.now() == START + hours]
 
     async with running(memory(), main, clock=clock) as runtime:

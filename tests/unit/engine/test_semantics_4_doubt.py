@@ -34,6 +34,7 @@ from tests.unit.engine.staging import (
     reaches,
     running,
     seen,
+    until,
 )
 
 pytestmark = pytest.mark.time_limit(20)
@@ -327,8 +328,7 @@ async def test_once_in_flight_is_shielded_from_drain() -> None:
         await runtime.start(main, id="r1")
         await ledger.reaches("begun")
         draining = asyncio.ensure_future(runtime.drain())
-        while not runtime.worker._closing:
-            await asyncio.sleep(0)
+        await until(lambda: runtime.worker._closing)
         go_on.set()
         await draining
     async with running(store, main) as second:
@@ -651,8 +651,8 @@ async def test_a_value_that_does_not_fit_the_return_type_is_refused_and_nothing_
             await runtime.resolve(handle.id, "perhaps")
         with pytest.raises(StepNotFoundError):
             await runtime.resolve(handle.id, "done", step="other", value=12)
+        wait_id = (await runtime.questions(handle.id))[0].wait_id
         with pytest.raises(AnswerRefusedError):
-            wait_id = (await runtime.questions(handle.id))[0].wait_id
             await handle.answer("yes", wait_id=wait_id)
         assert await kinds(handle) == before
         await runtime.resolve(handle.id, "done", value=12)

@@ -31,6 +31,7 @@ from tests.unit.engine.staging import (
     reaches,
     running,
     seen,
+    until,
 )
 from tests.unit.store.sqlite.faulty import Faulty, io_error
 
@@ -76,8 +77,9 @@ def gate() -> Any:
 
 async def the_threads_have_come_back() -> None:
     """Return when no thread is inside the gate any more, and what they posted to the loop was dealt with."""
-    while any(thread.name == "perdure-step" and _is_busy(thread) for thread in threading.enumerate()):
-        await asyncio.sleep(0.001)
+    await until(
+        lambda: not (any(thread.name == "perdure-step" and _is_busy(thread) for thread in threading.enumerate()))
+    )
 
 
 def _is_busy(thread: threading.Thread) -> bool:
@@ -412,8 +414,7 @@ async def handle_lost(runtime: Any, run_id: str) -> None:
     """Write something that fails, and return when the run's execution was given up for it."""
     execution = runtime.worker.executions[run_id]
     execution.log.add(execution.services.draft("app.noted", b"{}", node="main#1", scope="0/main#1", key="emit.app"))
-    while execution.log.error is None:
-        await asyncio.sleep(0.001)
+    await until(lambda: execution.log.error is not None)
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------
@@ -599,8 +600,7 @@ async def test_epoch_attempt_and_key_are_given_to_the_step_so_that_the_other_sid
     first = await opened(store, main)
     handle = await first.start(main, id="r1")
     await seen(handle, "step.intended")
-    while not found:
-        await asyncio.sleep(0)
+    await until(lambda: found)
     await die(first)
     async with running(store, main) as second:
         await second.run("r1").result()

@@ -25,6 +25,7 @@ from tests.unit.engine.staging import (
     reaches,
     running,
     seen,
+    until,
 )
 
 pytestmark = pytest.mark.time_limit(20)
@@ -478,7 +479,7 @@ async def test_what_dies_after_a_drain_was_received_counts_against_nobody(ledger
         await first.start(main, id=f"r{number}")
     await ledger.reaches("poison", 3)
     draining = asyncio.ensure_future(first.drain())
-    while not (await store.workers())[0].draining:
+    while not (await store.workers())[0].draining:  # noqa: ASYNC110  (no event announces it)
         await asyncio.sleep(0.001)
     await die(first)
     await draining
@@ -512,8 +513,7 @@ async def test_a_drain_lets_steps_end_within_their_grace_and_closes_what_it_leav
         await runtime.start(main, id="r1")
         await ledger.reaches("slow")
         draining = asyncio.ensure_future(runtime.drain())
-        while not runtime.worker._closing:
-            await asyncio.sleep(0)
+        await until(lambda: runtime.worker._closing)
         go_on.set()
         await draining
         (closed,) = await events_of(runtime.run("r1"), "node.interrupted")
@@ -552,8 +552,7 @@ async def test_a_drain_in_the_middle_of_a_recovery_does_not_begin_the_run(ledger
     async with running(store, main, limits=quick()) as second:
         await store.asked.wait()
         draining = asyncio.ensure_future(second.drain())
-        while not second.worker._closing:
-            await asyncio.sleep(0)
+        await until(lambda: second.worker._closing)
         store.go_on.set()
         await draining
         assert ledger.count("poison") == 1

@@ -72,7 +72,7 @@ async def test_the_lease_belongs_to_the_worker_and_not_to_each_run(store_path: P
 async def test_the_heartbeat_has_a_thread_of_its_own_and_survives_a_busy_event_loop(store_path: Path) -> None:
     @workflow
     async def main(run: Run) -> str:
-        time.sleep(0.6)  # a workflow's code that blocks the loop for longer than the lease  # noqa: ASYNC251
+        time.sleep(0.6)  # a workflow's code that blocks the loop for longer than the lease
         return "done"
 
     async with running(on_disk(store_path), main, limits=Limits(lease_s=0.3)) as runtime:
@@ -82,9 +82,7 @@ async def test_the_heartbeat_has_a_thread_of_its_own_and_survives_a_busy_event_l
         assert runtime.worker.lease.valid()
 
 
-async def test_a_worker_whose_lease_ended_for_a_while_takes_its_runs_up_again(
-    store_path: Path, ledger: Ledger
-) -> None:
+async def test_a_worker_whose_lease_ended_for_a_while_takes_its_runs_up_again(store_path: Path, ledger: Ledger) -> None:
     """A machine that slept: nobody else was there, so the runs are still its own, and they go on."""
     clock = StageClock()
 

@@ -36,6 +36,7 @@ from tests.unit.engine.staging import (
     reaches,
     running,
     seen,
+    until,
 )
 
 pytestmark = pytest.mark.time_limit(20)
@@ -664,11 +665,14 @@ async def test_any_other_resume_of_an_ended_run_returns_its_outcome_and_writes_n
             with pytest.raises(RunEndedError):
                 await again.resume()
     async with running(store, main) as runtime:
-        assert sum(kind.startswith("run.") for kind in await kinds(runtime.run("r1"))) == {
-            "completed": 2,
-            "failed": 2,
-            "cancelled": 4,
-        }[ending]
+        assert (
+            sum(kind.startswith("run.") for kind in await kinds(runtime.run("r1")))
+            == {
+                "completed": 2,
+                "failed": 2,
+                "cancelled": 4,
+            }[ending]
+        )
     assert ledger.count("code") == 1
 
 
@@ -794,8 +798,7 @@ async def test_a_cancel_in_a_wait_ends_the_run(kind: str, in_memory: bool, ledge
         handle = await runtime.start(main)
         await reaches(handle, "waiting")
         if not in_memory:
-            while handle.id in runtime.worker.executions:
-                await asyncio.sleep(0.005)
+            await until(lambda: handle.id not in runtime.worker.executions)
         await handle.cancel()
         with pytest.raises(RunCancelled):
             await handle.result()
@@ -931,8 +934,7 @@ async def test_a_cancelled_sync_workflow_unwinds_and_its_once_step_has_its_grace
             await handle.result()
         assert "in_doubt" not in raised.value.ids
         assert "step.completed" in await kinds(handle)
-        while "code unwound" not in ledger.lines:
-            await asyncio.sleep(0.001)
+        await until(lambda: "code unwound" in ledger.lines)
 
 
 # --- pause ------------------------------------------------------------------------------------------------------------
@@ -1072,8 +1074,7 @@ async def test_a_pause_reaches_a_run_in_another_process(store_path: Any, ledger:
         await clerk.pause("r1")
         go_on.set()
         await seen(worker.run("r1"), "step.completed")
-        while "r1" in worker.worker.executions:
-            await asyncio.sleep(0.005)
+        await until(lambda: "r1" not in worker.worker.executions)
         assert ledger.lines == ["send 0"]
         await clerk.unpause("r1")
         assert await clerk.run("r1").result() == [0, 1]

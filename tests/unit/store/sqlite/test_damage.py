@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from perdure.core.errors import CorruptRecordError, InputError, StoreCorruptError, StoreError
-from perdure.core.events import Event, IndexChange, WaitRow
+from perdure.core.events import IndexChange, WaitRow
 from perdure.journal.chain import check
 from perdure.store.port import NewRun, RunFilter
 from perdure.store.sqlite import SQLiteStore
