@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from perdure.testing.crash.witness import record_effect as record_effect
     from perdure.testing.faults import FaultyStore as FaultyStore
     from perdure.testing.faults import random_faults as random_faults
+    from perdure.testing.loop import SimulationLoop as SimulationLoop
     from perdure.testing.randomness import SeededRandomness as SeededRandomness
     from perdure.testing.simulation import ProcessDied as ProcessDied
     from perdure.testing.simulation import Simulation as Simulation
-    from perdure.testing.simulation import SimulationLoop as SimulationLoop
     from perdure.testing.simulation import simulate as simulate
     from perdure.testing.store_contract import StoreContract as StoreContract
 
@@ -36,8 +36,9 @@ _HOMES = {
     "perdure.testing.crash.verdict": ("Outcome",),
     "perdure.testing.crash.witness": ("record_effect",),
     "perdure.testing.faults": ("FaultyStore", "random_faults"),
+    "perdure.testing.loop": ("SimulationLoop",),
     "perdure.testing.randomness": ("SeededRandomness",),
-    "perdure.testing.simulation": ("ProcessDied", "Simulation", "SimulationLoop", "simulate"),
+    "perdure.testing.simulation": ("ProcessDied", "Simulation", "simulate"),
     "perdure.testing.store_contract": ("StoreContract",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

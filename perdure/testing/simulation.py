@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeVar
 
 from perdure.core.durations import Duration, parse_duration
-from perdure.core.errors import NotSettledError, StateError
+from perdure.core.errors import StateError
 from perdure.engine.activity import Activity
 from perdure.engine.portal import BlockingRun
 from perdure.engine.ports import Deadline, Timer
@@ -37,148 +36,17 @@ from perdure.store.memory import MemoryStore
 from perdure.store.port import Lease, Store
 from perdure.testing.clock import START
 from perdure.testing.crash.points import CrashingStore, CrashPoint, Site
+from perdure.testing.loop import SimulationLoop, current_host
 from perdure.testing.randomness import SeededRandomness
 
 T = TypeVar("T")
 MakeStore = Callable[[Callable[[], int]], Store]
 
-LONGEST_S: Final = 3650 * 86_400.0
-"""How much virtual time may pass before a simulation counts as one that never ends."""
-RESOLUTION_S: Final = 1e-6
-"""What two instants must differ by to be two; years are counted in floating-point seconds."""
-MOST_CALLBACKS: Final = 10_000_000
 AFTERLIFE_S: Final = 3600.0
-
-_process: ContextVar[Process | None] = ContextVar("perdure_simulated_process", default=None)
 
 
 class ProcessDied(BaseException):
     """The simulated process is dead; raised by what it calls, and by `Process.run`."""
-
-
-# --- the event loop ---------------------------------------------------------------------------------------------------
-
-
-class SimulationLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer as soon as nothing is ready, and that runs what is ready in an
-    order that a seed decides.
-
-    Nothing real belongs into it: no socket, no subprocess, no thread. `run_in_executor` calls the function in place.
-    While a store's own thread writes, time stands still; what it decides by its timing is not decided by the seed.
-
-    Args:
-        seed: decides the order.
-    """
-
-    def __init__(self, seed: object = 0) -> None:
-        self._virtual_s = 0.0
-        self.limit_s = LONGEST_S
-        self._hold_at_s: float | None = None
-        self.outside: Callable[[], bool] = lambda: False
-        super().__init__(_JumpingSelector(self))
-        self._clock_resolution = RESOLUTION_S
-        self._ready: _Bag = _Bag(random.Random(f"{seed}/order"), asyncio.Handle(print, (), self))
-
-    def time(self) -> float:
-        """Virtual seconds since the loop was made."""
-        return self._virtual_s
-
-    def run_for(self, seconds: float = 0.0) -> None:
-        """Run from outside of the loop: until nothing is ready and so much time has passed."""
-        self._hold_at_s = self._virtual_s + seconds
-        try:
-            self.run_forever()
-        finally:
-            self._hold_at_s = None
-
-    def rest(self, seconds: float | None) -> None:
-        """Nothing is ready, and the next timer is due in so many seconds, if there is one."""
-        hold_at_s = self._hold_at_s
-        if hold_at_s is not None and (seconds is None or self._virtual_s + seconds > hold_at_s + RESOLUTION_S):
-            self._virtual_s = max(self._virtual_s, hold_at_s)
-            self.stop()
-        elif seconds is None:
-            raise NotSettledError(
-                "nothing is ready and no timer is left: the simulation is stuck",
-                hint="something is awaited that nobody brings: an answer, a signal, a thread, a socket",
-            )
-        else:
-            self._jump(seconds)
-
-    def _jump(self, seconds: float) -> None:
-        self._virtual_s += max(seconds, RESOLUTION_S)
-        if self._virtual_s > self.limit_s:
-            raise NotSettledError("the simulation never ends")
-
-    def run_in_executor(  # type: ignore[override]
-        self, executor: object, func: Callable[..., T], *args: Any
-    ) -> asyncio.Future[T]:
-        """Call a function in place, so that no thread's timing decides anything."""
-        future: asyncio.Future[T] = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-class _JumpingSelector(selectors.SelectSelector):
-    """Instead of waiting, it lets virtual time pass."""
-
-    def __init__(self, loop: SimulationLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """See `selectors.BaseSelector.select`."""
-        if timeout == 0:
-            return []
-        if self._loop.outside():
-            return super().select(0.01)
-        self._loop.rest(timeout)
-        return []
-
-
-class _Bag:
-    """What is ready, without an order: the next is any of it. Stands where `asyncio` keeps a deque.
-
-    In the place of a handle of a process that has died it gives one that is cancelled, which the loop passes over.
-    """
-
-    def __init__(self, chance: random.Random, nothing: asyncio.Handle) -> None:
-        self._chance = chance
-        self._handles: list[asyncio.Handle] = []
-        self._taken = 0
-        self._nothing = nothing
-        self._nothing.cancel()
-        self.buried: list[asyncio.Handle] = []
-
-    def append(self, handle: asyncio.Handle) -> None:
-        self._handles.append(handle)
-
-    def popleft(self) -> asyncio.Handle:
-        self._taken += 1
-        if self._taken > MOST_CALLBACKS:
-            raise NotSettledError("the simulation never comes to rest")
-        handles = self._handles
-        place = self._chance.randrange(len(handles))
-        handles[place], handles[-1] = handles[-1], handles[place]
-        handle = handles.pop()
-        context: Context = handle._context  # type: ignore[attr-defined]
-        process = context.get(_process)
-        if process is None or not (process.dead or process.stopped):
-            return handle
-        (self.buried if process.dead else process.held).append(handle)
-        return self._nothing
-
-    def clear(self) -> None:
-        self._handles.clear()
-
-    def __len__(self) -> int:
-        return len(self._handles)
-
-    def __iter__(self) -> Iterator[asyncio.Handle]:
-        return iter(self._handles)
 
 
 class LoopClock:
@@ -266,6 +134,7 @@ class Simulation:
         self.store = store(self.clock.now_ms)
         self.processes: list[Process] = []
         loop.outside = lambda: any(process.outside > 0 and not process.dead for process in self.processes)
+        loop.set_exception_handler(_report)
 
     def process(
         self, *, crash_at: str | None = None, wrap: Callable[[Store], Store] | None = None, **options: Any
@@ -285,6 +154,23 @@ class Simulation:
         """Let virtual time pass."""
         await asyncio.sleep(parse_duration(duration, name="duration"))
 
+    def end(self) -> None:
+        """Kill all processes and close the loop; for whoever runs the loop from outside, as `simulate` does.
+
+        The tasks of the dead are disposed of in an afterlife, where the store is gone and nothing counts any more.
+        """
+        loop = self.loop
+        for process in self.processes:
+            if not process.dead:
+                process.crash()
+        try:
+            loop.set_exception_handler(lambda _loop, _context: None)
+            loop.let_the_dead_go()
+            loop.run_until_complete(asyncio.sleep(AFTERLIFE_S))  # what never ran yet may run into its store now
+            _cancel_all(loop)
+        finally:
+            loop.close()
+
 
 class Process:
     """A simulated process: a runtime, and every task that came of it.
@@ -294,6 +180,8 @@ class Process:
         stopped: of its tasks nothing is executed for now.
         held: what is ready in a stopped process.
         outside: how many of its writes are in the store's own thread.
+        store: the disk, as this process has it.
+        runtime: the engine; it is opened by the first `run`.
     """
 
     def __init__(
@@ -306,17 +194,17 @@ class Process:
     ) -> None:
         self._simulation = simulation
         self._context = copy_context()
-        self._context.run(_process.set, self)
+        self._context.run(current_host.set, self)
         self._died: asyncio.Future[None] = simulation.loop.create_future()
         point = None if crash_at is None else CrashPoint.parse(crash_at)
-        store: Store = _ProcessStore(self, simulation.store, point)
+        self.store = _ProcessStore(self, simulation.store, point)
         self._leases: list[Lease] = []
         self.dead = False
         self.stopped = False
         self.held: list[asyncio.Handle] = []
         self.outside = 0
         self.runtime = Runtime(
-            store if wrap is None else wrap(store),
+            self.store if wrap is None else wrap(self.store),
             clock=simulation.clock,
             random=SeededRandomness(f"{simulation.seed}/{number}"),
             threads=InlineThreads(),
@@ -355,9 +243,7 @@ class Process:
     def go_on(self) -> None:
         """Go on, as under SIGCONT, without having noticed anything."""
         self.stopped = False
-        for handle in self.held:
-            self._simulation.loop._ready.append(handle)
-        self.held.clear()
+        self._simulation.loop.give_back(self.held)
 
     def crash(self) -> None:
         """Die, between two callbacks."""
@@ -411,7 +297,7 @@ _CALLS: Final = frozenset(name for name in dir(CrashingStore) if not name.starts
 
 
 def simulate(
-    story: Callable[[Simulation], Awaitable[T]],
+    story: Callable[[Simulation], Coroutine[Any, Any, T]],
     *,
     seed: object = 0,
     store: MakeStore = memory,
@@ -432,25 +318,11 @@ def simulate(
         NotSettledError: it is stuck, or never ends.
     """
     loop = SimulationLoop(seed)
-    loop.set_exception_handler(_report)
+    simulation = Simulation(loop, seed, store, start)
     try:
-        asyncio.set_event_loop(loop)
-        return loop.run_until_complete(_told(story, Simulation(loop, seed, store, start)))
+        return loop.run_until_complete(story(simulation))
     finally:
-        try:
-            _end(loop)
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-
-async def _told(story: Callable[[Simulation], Awaitable[T]], simulation: Simulation) -> T:
-    try:
-        return await story(simulation)
-    finally:
-        for process in simulation.processes:
-            if not process.dead:
-                process.crash()
+        simulation.end()
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -458,30 +330,14 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-def _end(loop: SimulationLoop) -> None:
-    """Dispose of the tasks of dead processes, in an afterlife where the store is gone and nothing counts any more."""
-    loop.set_exception_handler(lambda _loop, _context: None)
-    loop._ready = _Afterlife(loop._ready)
-    loop.limit_s = float("inf")
-    loop.run_until_complete(asyncio.sleep(AFTERLIFE_S))  # what was begun and never ran may run into its store now
+def _cancel_all(loop: SimulationLoop) -> None:
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
         loop.run_until_complete(asyncio.wait(tasks, timeout=AFTERLIFE_S))
-    for task in asyncio.all_tasks(loop):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
     for task in tasks:
-        if task.done() and not task.cancelled():
+        if not task.done():
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        elif not task.cancelled():
             task.exception()
-
-
-class _Afterlife(_Bag):
-    """All that was ready, also of the dead, in order."""
-
-    def __init__(self, bag: _Bag) -> None:
-        super().__init__(random.Random(0), bag._nothing)
-        self._handles = bag.buried + bag._handles
-
-    def popleft(self) -> asyncio.Handle:
-        return self._handles.pop(0)

@@ -37,6 +37,8 @@ class ModelRun:
     signals: list[int] = field(default_factory=list)
     senders: set[str] = field(default_factory=set)
     cancel_by_s: int | None = None
+    open_gates: set[str] = field(default_factory=set)
+    """Steps that hung and would not any more."""
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
@@ -101,7 +103,10 @@ class ModelRun:
                 self.found(self.place)
         elif self.op in ("hang", "hold"):
             self.done[self.place] += 1
-            self.waiting, self.in_flight = "gate", True
+            if self.place in self.open_gates:
+                self.found(self.place)
+            else:
+                self.waiting, self.in_flight = "gate", True
         elif self.op == "write":
             self.written += 1
             self.found(self.written)
@@ -145,10 +150,6 @@ class ModelRun:
             self.waiting = "doubt" if self.op == "hold" else None
         if self.cancel_by_s is not None:
             self.status, self.cancel_by_s = "cancelled", None
-
-    def release(self) -> None:
-        """The step that hangs comes back."""
-        self.found(self.place)
 
     def resolve(self, resolution: str) -> None:
         """Somebody says what became of the step in doubt."""

@@ -27,7 +27,7 @@ from perdure.store.port import Store
 from perdure.store.sqlite import SQLiteStore
 from perdure.testing import ProcessDied, Simulation, SimulationLoop
 from perdure.testing.clock import START
-from perdure.testing.crash.points import CrashPoint
+from perdure.testing.crash.points import Moment
 from perdure.testing.simulation import MakeStore, memory
 from tests.model.script import DONE, GATES, Op, script
 from tests.model.small_model import ModelRun
@@ -220,14 +220,11 @@ class RunMachine(RuleBasedStateMachine):
 
     def survive_in_flight(self, released: ModelRun) -> None:
         """A crash point may be reached by what a released step records: then the step was in flight when it died."""
-        died = self.process.dead
-        paused = released.status == "paused"
-        if died:
+        released.open_gates.add(released.place)
+        if self.process.dead:
             self.survive()
-            if released.op == "hold" and not paused:
-                assert released.waiting == "doubt"
         else:
-            released.release()
+            released.found(released.place)
         self.settle()
 
     @rule(data=st.data())
@@ -298,10 +295,10 @@ class RunMachine(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.armed is None)
-    @rule(moment=st.sampled_from(["before", "after"]))
-    def die_at_the_next_commit(self, moment: str) -> None:
+    @rule(moment=st.sampled_from(("before", "after")))
+    def die_at_the_next_commit(self, moment: Moment) -> None:
         self.armed = moment
-        self.process.store.arm(CrashPoint.parse(f"commit:{moment}:next"))
+        self.process.store.arm("commit", moment)
 
     # --- what must always hold --------------------------------------------------------------------------------------
 

@@ -85,6 +85,10 @@ class CrashingStore(DelegatingStore):
         self._die = die
         self._counts: dict[Site, int] = {}
 
+    def arm(self, site: Site, moment: Moment) -> None:
+        """From now on: die before or after the next write of this kind."""
+        self._point = CrashPoint(site, moment, str(self._counts.get(site, 0) + 1))
+
     def append(self, batch: Sequence[Append], *, in_place: bool = True) -> list[Outcome] | Awaitable[list[Outcome]]:
         """See `Store.append`."""
         number = self._before("commit", lambda: _described(batch))
