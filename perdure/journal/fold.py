@@ -360,7 +360,7 @@ def _state_written(state: RunState, event: Event) -> None:
 def _branches_joined(state: RunState, event: Event) -> None:
     _noted(state, event)
     data = event.data
-    if data.get("failed") is not None or data.get("conflict") is not None:
+    if data.get("failed") is not None:
         return
     into = state.writes.setdefault(event.scope or "", {})
     for branch in data.get("branches", ()):

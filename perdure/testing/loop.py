@@ -131,7 +131,7 @@ class _JumpingSelector(selectors.SelectSelector):
 class _Bag:
     """What is ready, without an order: the next is any of it. Stands where `asyncio` keeps a deque.
 
-    In the place of a handle of a host that is dead or stopped it gives one that is cancelled, which the loop passes over.
+    In the place of a handle of a host that is dead or stopped it gives one that is cancelled: the loop passes over it.
     """
 
     def __init__(self, chance: random.Random, nothing: asyncio.Handle) -> None:

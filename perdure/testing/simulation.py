@@ -133,7 +133,7 @@ class Simulation:
         self.chance = random.Random(f"{seed}/story")
         self.store = store(self.clock.now_ms)
         self.processes: list[Process] = []
-        loop.outside = lambda: any(process.outside > 0 and not process.dead for process in self.processes)
+        loop.outside = self._is_writing
         loop.set_exception_handler(_report)
 
     def process(
@@ -149,6 +149,10 @@ class Simulation:
         made = Process(self, len(self.processes), crash_at, wrap, options)
         self.processes.append(made)
         return made
+
+    def _is_writing(self) -> bool:
+        """Whether a write of a living process is in the store's own thread."""
+        return any(process.outside > 0 and not process.dead for process in self.processes)
 
     async def sleep(self, duration: Duration) -> None:
         """Let virtual time pass."""
@@ -199,6 +203,7 @@ class Process:
         point = None if crash_at is None else CrashPoint.parse(crash_at)
         self.store = _ProcessStore(self, simulation.store, point)
         self._leases: list[Lease] = []
+        self._lives: list[asyncio.Task[Any]] = []
         self.dead = False
         self.stopped = False
         self.held: list[asyncio.Handle] = []
@@ -225,6 +230,7 @@ class Process:
             return await life(self.runtime)
 
         task = self._simulation.loop.create_task(live(), context=self._context)
+        self._lives.append(task)  # what is dead must stay, lest Python end it as it ends what nobody needs any more
         waited: list[asyncio.Future[Any]] = [task, self._died]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if self.dead:

@@ -255,6 +255,11 @@ class _Decorator:
         if policy.isolation != "process" and not inspect.iscoroutinefunction(fn):
             inline = self._thread is False or (self._thread is None and policy.kind == "pure")
             policy = replace(policy, isolation="inline" if inline else "thread")
+        if policy.isolation == "process" and inspect.iscoroutinefunction(fn):
+            raise DefinitionError(
+                f"step {fn.__name__!r} is async and cannot run in a process",
+                hint="make it a plain def; an async step is cancelled anyway",
+            )
         if policy.isolation == "process" and "<locals>" in fn.__qualname__:
             raise DefinitionError(f"step {fn.__name__!r} must be defined at module level to run in a process")
         return Step(fn, policy, name=self._name, probe=self._probe)

@@ -30,7 +30,7 @@ class ModelRun:
     due_s: int | None = None
     """When what it waits for is over by itself."""
     waiting: str | None = None
-    """`question`, `signal`, `timer`, `backoff`, `doubt`, or `gate` for a step that hangs."""
+    """`question`, `signal`, `timer`, `backoff`, `doubt`, `failure`, or `gate` for a step that hangs."""
     in_flight: bool = False
     """A step that hangs is being executed."""
     tries: int = 0
@@ -77,6 +77,9 @@ class ModelRun:
             self._begin(now_s)
         if self.waiting is None:
             return not self.ended
+        if self.waiting == "failure":
+            self.status, self.waiting = "failed", None
+            return False
         if self.waiting == "signal" and self.signals:
             self.found(self.signals.pop(0))
         elif self.due_s is not None and self.due_s <= now_s:
@@ -156,9 +159,7 @@ class ModelRun:
         if resolution == "done":
             self.found("said")
         else:
-            self.waiting = None
-            if resolution == "fail":
-                self.status = "failed"
+            self.waiting = "failure" if resolution == "fail" else None
 
     def cancel(self, now_s: int) -> None:
         """It is to end: at once, unless a `once` step is in flight, which is given a grace."""

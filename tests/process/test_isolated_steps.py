@@ -319,6 +319,11 @@ async def test_a_step_that_no_other_process_finds_fails_with_the_reason() -> Non
     assert "cannot be found again" in message
 
 
+def test_an_async_function_is_refused_when_it_is_declared() -> None:
+    with pytest.raises(DefinitionError, match="async"):
+        steps.step(kind="pure", isolation="process")(until_told)
+
+
 def test_a_function_inside_a_function_is_refused_when_it_is_declared() -> None:
     with pytest.raises(DefinitionError, match="module level"):
 

@@ -65,7 +65,7 @@ def test_an_answer_that_is_no_choice_is_refused(perdure: Perdure, value: str) ->
 
 def test_several_questions_need_a_name(perdure: Perdure) -> None:
     perdure("run", "flows.py:two", "--id", "t", code=3)
-    assert perdure("answer", "t", "yes", "--json", code=2).error["code"] == "wait_not_found"
+    assert perdure("answer", "t", "yes", "--json", code=2).error["code"] == "wait_closed"
 
 
 def test_signals_go_to_a_run_or_to_the_one_that_waits(perdure: Perdure) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,24 +18,27 @@ from perdure.store.memory import MemoryStore
 from perdure.store.port import Append, NewRun, Outcome
 from perdure.store.writer import Writer
 from tests.unit.engine.evidence import HeldStore, KeptOpen, check_journals, witnessed
-from tests.unit.engine.staging import Ledger, StageClock, events_of, journal, kinds, reaches
+from tests.unit.engine.staging import Ledger, StageClock, events_of, journal, kinds, on_disk, reaches
 
 pytestmark = pytest.mark.time_limit(20)
 
 
 @asynccontextmanager
-async def two_faces(*workflows: Any, **options: Any) -> AsyncIterator[tuple[Runtime, HeldStore, Runtime]]:
+async def two_faces(
+    *workflows: Any, disk: Path | None = None, **options: Any
+) -> AsyncIterator[tuple[Runtime, HeldStore, Runtime]]:
     """A runtime that executes, on a store whose commits can be held up, and one that only commands, on the same."""
-    inner = MemoryStore()
+    inner = MemoryStore() if disk is None else on_disk(disk / "runs.db")
     held = HeldStore(inner)
     async with (
-        Runtime(KeptOpen(inner), execute=False) as outside,
+        Runtime(KeptOpen(inner) if disk is None else on_disk(disk / "runs.db"), execute=False) as outside,
         Runtime(held, workflows=workflows, **options) as runtime,
     ):
         try:
             yield runtime, held, outside
         finally:
             held.let_pass()
+    await inner.close()
     await check_journals(inner)
 
 
@@ -74,7 +78,8 @@ async def test_1_execution_is_appended_under_the_leases_epoch_and_commands_witho
     assert {event.actor for event in executed} == {f"worker:{runtime.worker_id}"}
 
 
-async def test_1_head_moved_under_ones_own_epoch_is_not_fenced() -> None:
+@pytest.mark.parametrize("on_file", [False, True], ids=["memory", "sqlite"])
+async def test_1_head_moved_under_ones_own_epoch_is_not_fenced(on_file: bool, tmp_path: Path) -> None:
     """The executor folds the tail; facts already in hand are chained behind it."""
 
     @step(kind="read")
@@ -85,7 +90,7 @@ async def test_1_head_moved_under_ones_own_epoch_is_not_fenced() -> None:
     async def main(run: Run) -> list[Any]:
         return [await run.step(look), await run.wait_for("go")]
 
-    async with two_faces(main) as (runtime, held, outside):
+    async with two_faces(main, disk=tmp_path if on_file else None) as (runtime, held, outside):
         held.hold()
         starting = asyncio.ensure_future(runtime.start(main, id="r1"))
         await held.until_held("step.completed")
@@ -294,12 +299,13 @@ async def test_1_a_worker_that_lost_the_run_appends_nothing_more() -> None:
         assert {event.epoch for event in await events_of(handle, "run.completed")} == {3}
 
 
-async def test_1_seq_and_hashes_are_assigned_when_many_append_at_once() -> None:
+@pytest.mark.parametrize("on_file", [False, True], ids=["memory", "sqlite"])
+async def test_1_seq_and_hashes_are_assigned_when_many_append_at_once(on_file: bool, tmp_path: Path) -> None:
     @workflow
     async def main(run: Run) -> list[int]:
         return [await run.wait_for("number") for _ in range(40)]
 
-    async with two_faces(main) as (runtime, _, outside):
+    async with two_faces(main, disk=tmp_path if on_file else None) as (runtime, _, outside):
         handle = await runtime.start(main)
         senders = [(runtime if i % 2 else outside).signal("number", i, run_id=handle.id) for i in range(40)]
         await asyncio.gather(*senders)

@@ -448,6 +448,39 @@ async def test_1_a_failed_commit_of_a_costly_read_abandons_it() -> None:
     await check_journals(store.inner)
 
 
+async def test_1_a_step_that_will_not_be_cancelled_is_abandoned_with_its_run() -> None:
+    """It swallows the cancellation and returns; the code behind it does not go on all the same."""
+    store = FailingStore(MemoryStore())
+    began = asyncio.Event()
+    found: list[str] = []
+
+    @step(kind="read", commit="now")
+    async def stubborn() -> int:
+        if began.is_set():
+            return 2
+        began.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            return 1
+
+    @workflow
+    async def main(run: Run) -> int:
+        run.emit("before")
+        try:
+            return await run.step(stubborn)
+        except Exception as error:
+            found.append(repr(error))
+            return -1
+
+    store.fail = once_at("before", StoreWriteError("the disk is full"))
+    async with Runtime(store, workflows=[main]) as runtime:
+        assert await (await runtime.start(main)).result() == 2
+    assert began.is_set()
+    assert found == []
+    await check_journals(store.inner)
+
+
 @pytest.mark.parametrize("kind", ["node.entered", "wait.opened", "child.spawned", "run.completed"])
 async def test_1_a_run_goes_on_after_a_failed_append_wherever_it_was(kind: str) -> None:
     store = FailingStore(MemoryStore())
