@@ -114,8 +114,10 @@ async def chain(run: Run, count: int) -> int:
 
 @workflow
 async def shared(run: Run) -> str:
-    """Two effects and what lies between them."""
+    """Two effects and what lies between them; it begins when the starting signal is there."""
     happened(f"begun {run.id} {os.getpid()}")
+    while not (DIRECTORY / "start").exists():
+        await asyncio.sleep(0.005)
     await run.step(post, 0)
     await run.sleep(0.001)
     await run.step(post, 1)

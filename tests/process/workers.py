@@ -30,6 +30,7 @@ class World:
         self.directory = directory
         self.path = directory / "runs.db"
         self._workers: list[WorkerProcess] = []
+        self.make("start")
 
     def worker(self, *, said_ready: bool = True, **limits: Any) -> WorkerProcess:
         """Start a worker, and wait until it executes runs."""

@@ -46,7 +46,7 @@ def test_a_second_answer_is_refused_and_a_resend_is_recognised(perdure: Perdure)
     before = perdure("events", "w", "--json").lines
     perdure("answer", "w", "Ada", "--command-id", "c1")
     for arguments, code in (
-        (["w", "Bob"], "wait_not_found"),
+        (["w", "Bob"], "wait_closed"),
         (["w", "Bob", "--question", wait["wait_id"]], "wait_closed"),
         (["w", "Bob", "--question", "q0"], "wait_not_found"),
     ):
@@ -65,7 +65,7 @@ def test_an_answer_that_is_no_choice_is_refused(perdure: Perdure, value: str) ->
 
 def test_several_questions_need_a_name(perdure: Perdure) -> None:
     perdure("run", "flows.py:two", "--id", "t", code=3)
-    assert perdure("answer", "t", "yes", "--json", code=2).error["code"] == "wait_closed"
+    assert perdure("answer", "t", "yes", "--json", code=2).error["code"] == "wait_not_found"
 
 
 def test_signals_go_to_a_run_or_to_the_one_that_waits(perdure: Perdure) -> None:
