@@ -39,7 +39,7 @@ async def test_a_chain_of_effects_survives_kill_9_at_any_instant(world: World, s
         while (target := len(effects(world, "r1")) + chance.randrange(1, 12)) < count:
             worker = world.worker(crash_budget=1000)
             while len(effects(world, "r1")) < target:
-                time.sleep(chance.random() * 0.002)  # the instant is what chance decides  # noqa: ASYNC251
+                time.sleep(chance.random() * 0.002)  # the instant is what chance decides
             worker.kill()
             kills += 1
         world.worker(crash_budget=1000)
@@ -67,7 +67,7 @@ async def test_a_run_that_kills_its_worker_is_parked_and_takes_no_other_with_it(
         while await deadly.status() != "paused":
             worker = world.worker(said_ready=False, crash_budget=2)
             while await deadly.status() != "paused" and worker._process.poll() is None:
-                time.sleep(0.005)  # it dies or it parks the run  # noqa: ASYNC251
+                time.sleep(0.005)  # it dies or it parks the run
             if worker._process.poll() is not None:
                 assert worker.ended() == -signal.SIGKILL
                 deaths += 1
@@ -91,7 +91,7 @@ async def test_sigterm_is_recorded_on_receipt_and_what_dies_after_it_counts_agai
         worker.says("at go-")
         worker.signal(signal.SIGTERM)
         while not any(row.draining for row in await clerk.store.workers()):
-            time.sleep(0.005)  # another process writes it  # noqa: ASYNC251
+            time.sleep(0.005)  # another process writes it
         late = await clerk.start(jobs.shared, id="late")
         worker.kill()  # in its grace
         second = world.worker(crash_budget=0)
@@ -112,7 +112,7 @@ async def test_sigterm_lets_the_step_in_flight_end_and_then_the_process(world: W
         worker.says("at go-")
         worker.signal(signal.SIGTERM)
         while not any(row.draining for row in await clerk.store.workers()):
-            time.sleep(0.005)  # another process writes it  # noqa: ASYNC251
+            time.sleep(0.005)  # another process writes it
         world.make(f"go-{worker.pid}")
         worker.says("drained")
         assert worker.ended() == 0

@@ -29,7 +29,7 @@ async def test_two_workers_share_100_runs_and_each_is_executed_once(world: World
             await clerk.start(jobs.shared, id=f"r{number:03}")
         workers = [world.worker(concurrency=5), world.worker(concurrency=5)]
         while len(world.ledger()) < 10:
-            time.sleep(0.005)  # other processes write it  # noqa: ASYNC251
+            time.sleep(0.005)  # other processes write it
         world.make("start")
         for number in range(100):
             assert await clerk.run(f"r{number:03}").result() == "done"

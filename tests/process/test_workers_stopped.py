@@ -129,7 +129,7 @@ async def test_a_worker_that_was_alone_takes_its_run_up_again_when_it_is_woken(w
         worker.stop()
         until_s = time.monotonic() + LEASE_S * 1.5
         while time.monotonic() < until_s:
-            time.sleep(0.05)  # the lease must end, and nothing but time ends it  # noqa: ASYNC251
+            time.sleep(0.05)  # the lease must end, and nothing but time ends it
         world.make(f"go-{worker.pid}")
         worker.wake()
         assert f"send by {worker.pid}" in await handle.result()
