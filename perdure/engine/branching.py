@@ -186,8 +186,9 @@ async def _all_done(execution: Execution, tasks: Sequence[asyncio.Task[None]]) -
             await asyncio.wait(tasks)
         except asyncio.CancelledError as error:
             cancelled = error
-            for task in tasks:
-                execution.cancel_task(task)
+            if execution.stopping is None:  # else each branch was told by itself, and may have its grace
+                for task in tasks:
+                    execution.cancel_task(task)
     if cancelled is not None:
         for task in tasks:
             if not task.cancelled():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from perdure.core.errors import FencedError, OutcomeUnknownError, PerdureError, RunNotFoundError, StoreError
@@ -147,20 +147,25 @@ class Worker:
         room = services.limits.concurrency - len(self._tasks)
         if not names or room <= 0:
             return False
-        due_ms = await services.store.next_due_ms(names)
         now_ms = services.clock.now_ms()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if due_ms is None:
-            return False
-        if due_ms > now_ms:
-            self._timer = services.clock.call_at(due_ms, self._wake.set)
+        if not await self._is_due(names, now_ms):
             return False
         claims = await services.store.claim(self.lease, names, now_ms, limit=room)
         for claimed in claims:
             self.begin(claimed)
+        if not claims:  # somebody else took it; what comes after it must still be heard of
+            await self._is_due(names, now_ms)
         return bool(claims)
+
+    async def _is_due(self, names: Sequence[str], now_ms: int) -> bool:
+        """Whether anything is due; if not yet, the clock is going to wake this worker."""
+        due_ms = await self._services.store.next_due_ms(names)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due_ms is not None and due_ms > now_ms:
+            self._timer = self._services.clock.call_at(due_ms, self._wake.set)
+        return due_ms is not None and due_ms <= now_ms
 
     async def _take_up_unconfirmed(self) -> None:
         """A claim was not confirmed: take up the runs that this worker owns without knowing it."""

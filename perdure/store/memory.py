@@ -350,6 +350,12 @@ class MemoryStore:
         self._check_open()
         return [replace(worker, alive=self._is_alive(worker.worker_id)) for worker in self._workers.values()]
 
+    def _keep_alive(self, lease: Lease) -> None:
+        """Who claims lives. A worker in memory has no heartbeat: nobody could outlive it."""
+        worker = self._workers.get(lease.worker_id)
+        if worker is not None and worker.alive:
+            lease.renew()
+
     def _is_alive(self, worker_id: str) -> bool:
         worker = self._workers.get(worker_id)
         return worker is not None and worker.alive and worker.lease_end_ms > self._boot_clock()
@@ -362,6 +368,7 @@ class MemoryStore:
     async def claim(self, lease: Lease, workflows: Sequence[str], now_ms: int, *, limit: int = 100) -> list[Claimed]:
         """See `Store.claim`."""
         self._check_open()
+        self._keep_alive(lease)
         due = [
             run for run in self._claimable(workflows) if run.row.due_ms <= now_ms and run.row.owner != lease.worker_id
         ]

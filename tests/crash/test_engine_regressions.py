@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from perdure import Run, Runtime, workflow
-from perdure.testing import VirtualClock
+import asyncio
+from collections import Counter
+
+from perdure import Backoff, Run, Runtime, step, workflow
+from perdure.testing import Simulation, VirtualClock, simulate
 
 
 @workflow
@@ -30,3 +33,79 @@ async def test_an_answer_reaches_a_child_whose_parent_waits_for_it() -> None:
         (question,) = await runtime.questions()
         await runtime.answer(question.run_id, "left")
         assert await clock.until(parent.result(), at_most="1s") == "left"
+
+
+@workflow
+async def nap(run: Run, seconds: int) -> int:
+    await run.sleep(seconds)
+    return seconds
+
+
+def test_a_worker_in_memory_that_lived_longer_than_its_lease_still_hears_its_timers() -> None:
+    """Nothing renews a lease in memory. When it had ended, the worker took its own runs for somebody else's, found that
+    it could not claim them, and set no timer for what was due next."""
+
+    async def story(simulation: Simulation) -> list[int]:
+        async def life(runtime: Runtime) -> list[int]:
+            handles = [await runtime.start(nap, seconds) for seconds in (12, 40, 100)]
+            return [await asyncio.wait_for(handle.result(), 200) for handle in handles]
+
+        return await simulation.process(workflows=[nap]).run(life)
+
+    for seed in range(5):
+        assert simulate(story, seed=seed) == [12, 40, 100]
+
+
+@step(kind="idempotent", retries=1, backoff=Backoff(initial_s=3600, jitter=0, max_s=7200))
+async def busy_at_first(run_id: str) -> str:
+    TRIED[run_id] += 1
+    if TRIED[run_id] == 1:
+        raise ConnectionError("try again in an hour")
+    return run_id
+
+
+TRIED: Counter[str] = Counter()
+
+
+@workflow
+async def quick(run: Run) -> str:
+    await run.step(hurry)
+    return "done"
+
+
+@step(kind="idempotent")
+async def hurry() -> None:
+    TRIED["hurry"] += 1
+    if TRIED["hurry"] == 1:
+        await asyncio.Event().wait()
+
+
+@workflow
+async def hourly(run: Run) -> str:
+    return await run.step(busy_at_first, run.id)
+
+
+def test_a_run_that_waits_for_its_next_attempt_keeps_no_other_from_being_resumed() -> None:
+    """After a crash the runs that were in flight are resumed one at a time, each until it makes progress; one that only
+    waited for its next attempt, an hour from now, made none."""
+    TRIED.clear()
+
+    async def story(simulation: Simulation) -> float:
+        first = simulation.process(workflows=[hourly, quick])
+
+        async def begin(runtime: Runtime) -> None:
+            await runtime.start(hourly, id="hourly")
+            await asyncio.sleep(1)
+            await runtime.start(quick, id="quick")
+            await asyncio.sleep(1)
+
+        await first.run(begin)
+        first.crash()
+
+        async def resume(runtime: Runtime) -> float:
+            await runtime.run("quick").result()
+            return simulation.loop.time()
+
+        return await simulation.process(workflows=[hourly, quick]).run(resume)
+
+    assert simulate(story) < 60

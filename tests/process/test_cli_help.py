@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
@@ -30,12 +30,18 @@ def perdure(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path)
 
 
+def processor_s() -> float:
+    """The processor time of all ended children of this process: it does not count what others do to the machine."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_takes_less_than_200_ms(perdure: CommandLine) -> None:
     took = []
     for _ in range(5):
-        start = perf_counter()
+        start = processor_s()
         perdure("--help")
-        took.append(perf_counter() - start)
+        took.append(processor_s() - start)
     assert min(took) < HELP_BUDGET_S
 
 
