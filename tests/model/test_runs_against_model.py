@@ -146,9 +146,13 @@ class RunMachine(RuleBasedStateMachine):
     @rule(ops=st.lists(OPS, max_size=6))
     def start(self, ops: list[Op]) -> None:
         run_id = f"run-{len(self.runs)}"
-        # After a crash those in flight are resumed one at a time; so that the model need not know, there is one.
-        if any(name in ("hang", "hold") for run in self.runs.values() for name, *_ in run.ops):
+        # After a crash those in flight are resumed one at a time, each until it makes progress. So that the model need
+        # not know, one run may hang, and then no other one may wait for its next attempt.
+        before = {name for run in self.runs.values() for name, *_ in run.ops}
+        if before & {"hang", "hold", "stutter"}:
             ops = [["charge"] if op[0] in ("hang", "hold") else op for op in ops]
+        if before & {"hang", "hold"}:
+            ops = [["post"] if op[0] == "stutter" else op for op in ops]
 
         def begun() -> None:
             self.runs[run_id] = ModelRun(run_id, ops)
