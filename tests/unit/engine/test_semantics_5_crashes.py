@@ -509,7 +509,7 @@ async def test_a_drain_lets_steps_end_within_their_grace_and_closes_what_it_leav
     async def main(run: Run) -> list[str]:
         return await run.gather(run.step(quick_one), run.step(slow_one))
 
-    async with running(store, main, limits=quick(drain_grace_s=0.2)) as runtime:
+    async with running(store, main, limits=quick(drain_grace_s=1.0)) as runtime:
         await runtime.start(main, id="r1")
         await ledger.reaches("slow")
         draining = asyncio.ensure_future(runtime.drain())
