@@ -372,7 +372,7 @@ def resolve(
 def _doubted(state: RunState, step: str | None) -> tuple[str, str, str | None]:
     doubts = [(scope, key) for scope, key, record in state.in_doubt() if record.resolution is None]
     waits = {
-        (wait.scope, wait.data["subject"]): wait.wait_id for wait in state.waits.values() if wait.data.get("subject")
+        (wait.scope, wait.data["subject"]): wait.wait_id for wait in state.open_waits() if wait.data.get("subject")
     }
     named = [d for d in doubts if step is None or step in (d[1], "/".join(d), waits.get(d))]
     if len(named) == 1:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from perdure import Backoff, Run, Runtime, step, workflow
+from perdure.core.errors import RunFailed
 from perdure.testing import Simulation, VirtualClock, simulate
 
 
@@ -109,3 +112,39 @@ def test_a_run_that_waits_for_its_next_attempt_keeps_no_other_from_being_resumed
         return await simulation.process(workflows=[hourly, quick]).run(resume)
 
     assert simulate(story) < 60
+
+
+@step(kind="once")
+async def no_answer() -> str:
+    raise ConnectionError("no answer")
+
+
+@workflow
+async def doubtful(run: Run) -> str:
+    return await run.step(no_answer)
+
+
+async def test_a_resolution_closes_the_question_that_is_open() -> None:
+    """After a retry the questions about a step begin anew under their old ids; an old one was closed in its stead."""
+    async with Runtime("memory://") as runtime:
+        handle = await runtime.start(doubtful)
+        for resolution in ("not_done", "fail"):
+            await asked(runtime)
+            await runtime.resolve(handle.id, resolution)
+        with pytest.raises(RunFailed):
+            await handle.result()
+        await handle.retry()
+        (first,) = await asked(runtime)
+        await runtime.resolve(handle.id, "not_done")
+        (second,) = await asked(runtime, besides=first)
+        waits = [place.wait.wait_id for place in await runtime.store.open_waits(run_id=handle.id)]
+        assert waits == [second] != [first]
+
+
+async def asked(runtime: Runtime, besides: str | None = None) -> list[str]:
+    """The ids of the open questions, as soon as there are any others."""
+    while True:
+        found = [question.wait_id for question in await runtime.questions()]
+        if found and found != [besides]:
+            return found
+        await asyncio.sleep(0)
