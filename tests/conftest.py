@@ -102,9 +102,20 @@ def _limit_s(item: pytest.Item) -> float:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the real standard error at hand: output is not captured yet."""
+    """Keep the real standard error at hand: output is not captured yet.
+
+    A shell starts its background jobs with interrupts ignored, and programs that a test starts would inherit that: what
+    Ctrl-C does is tested, so it is set as in the foreground.
+    """
     global _terminal
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _terminal = os.fdopen(os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2), "w")
+
+
+def pytest_unconfigure() -> None:
+    """Let go of it."""
+    if _terminal is not sys.stderr:
+        _terminal.close()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

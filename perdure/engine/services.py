@@ -31,6 +31,8 @@ class Limits:
         concurrency: how many runs are executed at once.
         linger_s: how long a waiting run is kept in memory before it is let go.
         crash_budget: how many crashes in a row, without a new fact, a run may cause before it is parked.
+        suspect_turn_s: runs in flight at a crash are resumed one at a time; for how long one that neither dies nor makes
+            progress keeps the others waiting.
         cancel_grace_s: how long a `once` step in flight may go on after a cancel.
         drain_grace_s: how long steps in flight may go on after SIGTERM.
         poll_s: how often a shared store is asked what other processes wrote.
@@ -41,6 +43,7 @@ class Limits:
     concurrency: int = 1000
     linger_s: float = 10.0
     crash_budget: int = 5
+    suspect_turn_s: float = 10.0
     cancel_grace_s: float = 5.0
     drain_grace_s: float = 10.0
     poll_s: float = 0.025

@@ -247,13 +247,18 @@ class Worker:
             await self._drive(execution)
 
     async def _drive_suspect(self, execution: Execution) -> None:
-        """Wait for the turn, and keep it until there is progress."""
+        """Wait for the turn, and keep it until there is progress, or it has lived long enough to be trusted: a step may
+        take hours, and the others have a right to go on."""
         self._in_line.add(execution.run_id)
         async with self._suspects_turn:
             self._in_line.discard(execution.run_id)
             driving = asyncio.ensure_future(self._drive(execution))
             progress = asyncio.ensure_future(execution.log.progressed.wait())
-            await asyncio.wait({driving, progress}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {driving, progress},
+                timeout=self._services.limits.suspect_turn_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             progress.cancel()
         await driving
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeVar
@@ -33,7 +33,7 @@ from perdure.engine.ports import Deadline, Timer
 from perdure.engine.runtime import Runtime
 from perdure.engine.threads import ThreadPool
 from perdure.store.memory import MemoryStore
-from perdure.store.port import Lease, Store
+from perdure.store.port import Claimed, Lease, Store
 from perdure.testing.clock import START
 from perdure.testing.crash.points import CrashingStore, CrashPoint, Site
 from perdure.testing.loop import SimulationLoop, current_host
@@ -294,6 +294,11 @@ class _ProcessStore(CrashingStore):
         lease = await super().lease(worker_id, workflows, length_s=length_s)
         self._process._leases.append(lease)
         return lease
+
+    async def claim(self, lease: Lease, workflows: Sequence[str], now_ms: int, *, limit: int = 100) -> list[Claimed]:
+        """See `Store.claim`. In the place of a heartbeat: a process that claims is alive, so its lease is renewed."""
+        lease.renew()
+        return await super().claim(lease, workflows, now_ms, limit=limit)
 
 
 _CALLS: Final = frozenset(name for name in dir(CrashingStore) if not name.startswith("_"))

@@ -1,26 +1,32 @@
 """A short run that leaves evidence, and the judgement of that evidence after whatever befell the run.
 
 What it does to the world goes to `ledger`, and what was acknowledged goes to `witness`: both are plain files outside of
-the store, each line one write. `python -m tests.process.short_run DIRECTORY` executes it in a process of its own.
+the store, each line one write. `python -m tests.process.short_run` executes or judges it in a process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from perdure import Backoff, Done, Limits, NotDone, Run, RunHandle, Runtime, step, workflow
 from perdure.core.errors import PerdureError, StoreError
 from perdure.core.events import Event
 from perdure.store.port import Durability
-from perdure.store.sqlite import SQLiteStore
+from perdure.store.sqlite import SQLiteStore, claims, leases
 
-EFFECTS = 6
+EFFECTS = 4
 RUN_ID = "short"
 LIMITS = Limits(lease_s=600.0, drain_grace_s=0.05, crash_budget=100)
+
+
+def store_path(directory: Path) -> Path:
+    """Where the store is; its own directory is made with it."""
+    return directory / "store" / "made" / "runs.db"
 
 
 class Evidence:
@@ -97,7 +103,7 @@ async def execute(directory: Path, *, durability: Durability = "full", vfs: str 
     evidence = Evidence(directory)
     tries = 0
     while True:
-        store = SQLiteStore(directory / "store" / "runs.db", durability=durability, vfs=vfs)
+        store = SQLiteStore(store_path(directory), durability=durability, vfs=vfs)
         try:
             async with Runtime(store, workflows=[workflow_for(evidence)], limits=LIMITS) as runtime:
                 handle = await runtime.start("short", id=RUN_ID)
@@ -132,7 +138,7 @@ async def judge(directory: Path, *, lost: str = "") -> list[str]:
         return [f"{lost}: it does not go on: {error!r}"]
     if total != sum(range(EFFECTS)):
         wrong.append(f"it gives {total}")
-    async with Runtime(SQLiteStore(directory / "store" / "runs.db"), execute=False) as runtime:
+    async with Runtime(SQLiteStore(store_path(directory)), execute=False) as runtime:
         handle = runtime.run(RUN_ID)
         await handle.verify()
         wrong += await runtime.store.integrity()
@@ -166,5 +172,15 @@ def done_twice(effects: list[int], before: int) -> list[str]:
     return wrong
 
 
+def rebooted() -> None:
+    """From now on this process believes that the machine was started anew, as after a power cut."""
+    claims.boot_id = leases.boot_id = lambda: "the boot after the power cut"
+
+
 if __name__ == "__main__":
-    print(asyncio.run(execute(Path(sys.argv[1]))))
+    # `execute full DIRECTORY` or, after a power cut, `judge WHAT DIRECTORY`
+    if sys.argv[1] == "execute":
+        print(asyncio.run(execute(Path(sys.argv[3]), durability=cast("Durability", sys.argv[2]))))
+    else:
+        rebooted()
+        print(json.dumps(asyncio.run(judge(Path(sys.argv[3]), lost=sys.argv[2]))))

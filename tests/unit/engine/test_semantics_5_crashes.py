@@ -391,6 +391,33 @@ async def test_suspects_are_resumed_one_at_a_time_until_they_make_progress(ledge
         assert {await second.run(run_id).result() for run_id in list(let_go)[:4]} == set(list(let_go)[:4])
 
 
+async def test_a_suspect_that_lives_long_without_progress_lets_the_others_go_on(ledger: Ledger) -> None:
+    store = memory()
+    hangs = asyncio.Event()
+
+    @step(kind="idempotent")
+    async def work(run_id: str) -> None:
+        ledger.note(run_id)
+        if ledger.count("died") == 0 or run_id == "r0":
+            await hangs.wait()
+
+    @workflow
+    async def main(run: Run) -> str:
+        await run.step(work, run.id)
+        return run.id
+
+    first = await opened(store, main)
+    for run_id in ("r0", "r1", "r2"):
+        await first.start(main, id=run_id)
+        await ledger.reaches(run_id, 1)
+    await die(first)
+    ledger.note("died")
+    async with running(store, main, limits=quick(suspect_turn_s=0.05)) as second:
+        assert [await second.run(run_id).result() for run_id in ("r1", "r2")] == ["r1", "r2"]
+        hangs.set()
+        assert await second.run("r0").result() == "r0"
+
+
 async def test_a_run_that_kills_its_worker_spends_its_own_budget_and_not_its_neighbours(ledger: Ledger) -> None:
     store, limits = memory(), quick(crash_budget=3)
 
