@@ -266,7 +266,7 @@ class Execution(Strands):
         except ContinueAs as request:
             self.continued = request.data
             self.active.discard(node)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):  # the last: its event loop is gone, nothing has failed
             raise
         except BaseException as error:
             if self.stopping is None:

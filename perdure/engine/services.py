@@ -31,8 +31,8 @@ class Limits:
         concurrency: how many runs are executed at once.
         linger_s: how long a waiting run is kept in memory before it is let go.
         crash_budget: how many crashes in a row, without a new fact, a run may cause before it is parked.
-        suspect_turn_s: runs in flight at a crash are resumed one at a time; for how long one that neither dies nor makes
-            progress keeps the others waiting.
+        suspect_turn_s: runs in flight at a crash are resumed one at a time; how long one that neither dies nor makes
+            progress may keep the others waiting.
         cancel_grace_s: how long a `once` step in flight may go on after a cancel.
         drain_grace_s: how long steps in flight may go on after SIGTERM.
         poll_s: how often a shared store is asked what other processes wrote.
