@@ -22,6 +22,7 @@ IN_DOUBT: Final = "in doubt"
 WAITING: Final = "waiting"
 TIMED_OUT: Final = "timed out"
 CANCELLED: Final = "cancelled"
+NOT_DONE: Final = "not done"
 INTERRUPTED: Final = "interrupted"
 VALUE_LOST: Final = "done, value lost"
 
@@ -139,6 +140,7 @@ class Account:
         self.generation = 0
         self.signals = 0
         self.crashes = 0
+        self._over = False
         self._visits: dict[tuple[int, str], NodeAccount] = {}
         self._places: dict[tuple[int, str, str], StepAccount] = {}
         self._waits: dict[str, StepAccount] = {}
@@ -202,7 +204,20 @@ class Account:
     def _continued(self, event: Event) -> None:
         self.generation = event.data["generation"]
 
+    def _closed(self, event: Event) -> None:
+        """The run has ended: what was under way then is under way no more."""
+        self._over = True
+        doubtful = {(doubt["scope"], doubt["key"]) for doubt in event.data.get("in_doubt") or ()}
+        for step in self.steps:
+            if (step.scope, step.key) in doubtful and not step.settled:
+                step.status = IN_DOUBT
+            elif step.status in (RUNNING, RETRYING):
+                step.status, step.due_ms = INTERRUPTED, None
+            elif step.status == WAITING and step.kind in ("signal", "timer"):
+                step.status, step.due_ms = CANCELLED, None
+
     def _reopened(self, event: Event) -> None:
+        self._over = False
         for scope, key in event.data["forgets"].get("records", ()):
             step = self._places.get((self.generation, scope, key))
             if step is not None:
@@ -275,7 +290,8 @@ class Account:
 
     def _resolved(self, event: Event) -> StepAccount:
         data = event.data
-        step = self._step(event, "step", "once", event.key or "", RUNNING)
+        settled = {"done": DONE, "fail": FAILED}.get(data["resolution"], NOT_DONE)
+        step = self._step(event, "step", "once", event.key or "", settled if self._over else RUNNING)
         step.wait_id = None
         step.detail = f"resolved: {data['resolution'].replace('_', ' ')}"
         step.notes.append(f"{step.detail} (by {data.get('by', event.actor)})")
@@ -368,6 +384,9 @@ class Account:
 _HANDLERS: Final[dict[str, Callable[[Account, Event], StepAccount | None]]] = {
     kinds.RUN_CONTINUED: Account._continued,
     kinds.RUN_REOPENED: Account._reopened,
+    kinds.RUN_COMPLETED: Account._closed,
+    kinds.RUN_FAILED: Account._closed,
+    kinds.RUN_CANCELLED: Account._closed,
     kinds.NODE_ENTERED: Account._entered,
     kinds.NODE_INTERRUPTED: Account._interrupted,
     kinds.NODE_COMPLETED: Account._ended,

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from perdure.cli.exits import COMPLETED, FAILED
 from perdure.cli.findings import compare_index, verify_run
 from perdure.cli.output import Output, count
 from perdure.cli.place import Place
 from perdure.cli.times import now_ms, span
-from perdure.core.errors import CorruptRecordError
+from perdure.core.errors import CorruptRecordError, StoreCorruptError, StoreError
 from perdure.core.version import VERSION
 from perdure.engine.runtime import Runtime
 from perdure.journal.state import TERMINAL
 from perdure.store.port import RunFilter, RunRow, Store, WorkerRow
+from perdure.store.sqlite.readonly import integrity_of
 from perdure.store.sqlite.version import sqlite_version
+
+T = TypeVar("T")
 
 PAGE: Final = 500
 DAY_MS: Final = 86_400_000
@@ -48,7 +51,7 @@ async def verify_all(place: Place, output: Output) -> int:
             checked += 1
             try:
                 verified = await verify_run(runtime.store, row.run_id)
-            except CorruptRecordError as error:
+            except (CorruptRecordError, StoreCorruptError) as error:
                 bad += 1
                 if output.json:
                     output.record(
@@ -99,15 +102,22 @@ class Finding:
 
 async def examine(place: Place, output: Output, *, everything: bool) -> int:
     """Examine the store and print what was found."""
-    async with place.reading() as runtime:
-        store = runtime.store
-        findings = [Finding("integrity", problem, broken=True) for problem in await store.integrity()]
-        workers = await store.workers()
-        about = await _about(place, store, workers)
-        if not findings:  # what follows reads a store that is sound
+    findings: list[Finding] = []
+    about = versions() | _files(place)
+    try:
+        async with place.reading() as runtime:
+            store = runtime.store
+            findings += [Finding("integrity", problem, broken=True) for problem in await store.integrity()]
+            about |= {"store": store.url, "durability": store.durability}
+            about["runs"] = await _part(findings, "the index of runs", store.count_runs(), {})
+            workers = await _part(findings, "the list of workers", store.workers(), [])
+            about["workers"] = [_worker_data(worker) for worker in workers]
             findings += _log_size(about)
             findings += await _runs(place, runtime, workers, everything=everything)
             findings += await _old_questions(place, runtime)
+    except StoreCorruptError as error:  # not even opened
+        findings.append(Finding("store", error.message, broken=True))
+        findings += [Finding("integrity", problem, broken=True) for problem in _problems(place)]
     broken = any(finding.broken for finding in findings)
     if output.json:
         output.value(about | {"ok": not broken, "findings": [asdict(finding) for finding in findings]})
@@ -121,27 +131,36 @@ def versions() -> dict[str, str]:
     return {"perdure": VERSION, "python": platform.python_version(), "sqlite": sqlite_version()}
 
 
-async def _about(place: Place, store: Store, workers: Sequence[WorkerRow]) -> dict[str, Any]:
-    path = place.file(store)
-    sizes = {}
-    if path is not None:
-        sizes = {"path": path, "bytes": _size(path), "log_bytes": _size(f"{path}-wal")}
-    return versions() | {
-        "store": store.url,
-        "durability": store.durability,
-        **sizes,
-        "runs": await store.count_runs(),
-        "workers": [
-            {
-                "worker": worker.worker_id,
-                "pid": worker.pid,
-                "host": worker.host,
-                "alive": worker.alive,
-                "draining": worker.draining,
-                "workflows": list(worker.workflows),
-            }
-            for worker in workers
-        ],
+async def _part(findings: list[Finding], what: str, reading: Awaitable[T], otherwise: T) -> T:
+    """A part of the examination; when it cannot be read, that is a finding, and the others go on."""
+    try:
+        return await reading
+    except (StoreError, CorruptRecordError) as error:
+        findings.append(Finding("store", f"{what} cannot be read: {error.message}", broken=True))
+        return otherwise
+
+
+def _files(place: Place) -> dict[str, Any]:
+    path = place.file(place.store(read_only=True))
+    if path is None:
+        return {}
+    return {"path": path, "bytes": _size(path), "log_bytes": _size(f"{path}-wal")}
+
+
+def _problems(place: Place) -> list[str]:
+    """What is wrong with a file that cannot be opened as a store."""
+    path = place.file(place.store(read_only=True))
+    return integrity_of(path) if path is not None else []
+
+
+def _worker_data(worker: WorkerRow) -> dict[str, Any]:
+    return {
+        "worker": worker.worker_id,
+        "pid": worker.pid,
+        "host": worker.host,
+        "alive": worker.alive,
+        "draining": worker.draining,
+        "workflows": list(worker.workflows),
     }
 
 
@@ -167,7 +186,7 @@ async def _runs(place: Place, runtime: Runtime, workers: Sequence[WorkerRow], *,
     findings: list[Finding] = []
     lost: set[str] = set()
     nobody: dict[str, list[str]] = {}
-    async for row in all_runs(store):
+    for row in await _listed(findings, store):
         ended = row.status in TERMINAL
         if ended and not everything and now - row.updated_ms > DAY_MS:
             continue
@@ -192,24 +211,37 @@ async def _runs(place: Place, runtime: Runtime, workers: Sequence[WorkerRow], *,
     return findings
 
 
+async def _listed(findings: list[Finding], store: Store) -> list[RunRow]:
+    """The index rows of all runs, up to where they cannot be read."""
+    rows: list[RunRow] = []
+    try:
+        async for row in all_runs(store):
+            rows.append(row)
+    except StoreError as error:
+        findings.append(Finding("store", f"not all runs can be listed: {error.message}", broken=True))
+    return rows
+
+
 async def _journal(place: Place, store: Store, row: RunRow, *, everything: bool) -> list[Finding]:
     try:
         problems = await compare_index(store, row)
         if everything:
             await verify_run(store, row.run_id)
-    except CorruptRecordError as error:
-        return [Finding("journal", error.message, broken=True, commands=[place.command("verify", row.run_id)])]
+    except (CorruptRecordError, StoreError) as error:
+        text = error.message if f"run {row.run_id}" in error.message else f"run {row.run_id}: {error.message}"
+        return [Finding("journal", text, broken=True, commands=[place.command("verify", row.run_id)])]
     return [Finding("index", f"run {row.run_id}: {problem}", broken=True) for problem in problems]
 
 
 async def _old_questions(place: Place, runtime: Runtime) -> list[Finding]:
     """Questions that are open for more than a day."""
-    findings = []
+    findings: list[Finding] = []
     now = now_ms()
-    for run_id in dict.fromkeys(one.run_id for one in await runtime.store.open_waits(kind="question")):
+    waits = await _part(findings, "the index of open questions", runtime.store.open_waits(kind="question"), [])
+    for run_id in dict.fromkeys(one.run_id for one in waits):
         try:
             state = await runtime.run(run_id).fold()
-        except CorruptRecordError:
+        except (CorruptRecordError, StoreError):
             continue  # that is told already
         if state.terminal:
             continue
@@ -224,10 +256,13 @@ async def _old_questions(place: Place, runtime: Runtime) -> list[Finding]:
 def _print(output: Output, about: dict[str, Any], findings: Sequence[Finding]) -> None:
     output.line(f"perdure {about['perdure']}, Python {about['python']}, SQLite {about['sqlite']}")
     size = f", {about['bytes']} bytes, log {about['log_bytes']} bytes" if "bytes" in about else ""
-    output.line(f"store {about['store']} (durability {about['durability']}{size})")
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(about["runs"].items())) or "none"
-    output.line(f"runs: {counts}")
-    for worker in about["workers"]:
+    if "store" in about:
+        output.line(f"store {about['store']} (durability {about['durability']}{size})")
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(about["runs"].items())) or "none"
+        output.line(f"runs: {counts}")
+    else:
+        output.line(f"store {about['path']}, which cannot be opened{size}")
+    for worker in about.get("workers", ()):
         state = "draining" if worker["draining"] else "alive" if worker["alive"] else "gone"
         names = ", ".join(worker["workflows"]) or "no workflows of its own"
         output.line(f"worker {worker['worker']} (process {worker['pid']} on {worker['host']}): {state}; {names}")

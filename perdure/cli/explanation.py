@@ -268,10 +268,21 @@ def _parked_details(detail: Mapping[str, Any]) -> list[str]:
         lines.append(f"recorded: {preview(detail['recorded'])}")
         lines.append(f"asked now: {preview(detail['asked'])}")
     if "loaded_version" in detail:
-        lines.append(f"version when it began: {detail.get('version')}; loaded: {detail['loaded_version']}")
+        lines += _changed_definition(detail)
     if detail.get("seq") is not None:
         lines.append(f"first bad record: {detail['seq']}")
     return lines
+
+
+def _changed_definition(detail: Mapping[str, Any]) -> list[str]:
+    """What is known of how the loaded definition differs from the one that the run began with."""
+    if detail.get("version") != detail["loaded_version"]:
+        return [f"version when it began: {detail.get('version')}; loaded: {detail['loaded_version']}"]
+    return [
+        f"both say version {detail['loaded_version']}; their structure differs: the form, the names of parameters, "
+        "the nodes, or the ways between them (the code of functions does not count)",
+        f"fingerprint when it began: {str(detail.get('recorded'))[:12]}; loaded: {str(detail.get('loaded'))[:12]}",
+    ]
 
 
 # --- ended ------------------------------------------------------------------------------------------------------------
@@ -292,8 +303,9 @@ def _ended(seen: Circumstances) -> list[Point]:
     if seen.row.status == "cancelled":
         reason = data.get("reason")
         points.append(Point("it was cancelled" + (f": {reason}" if reason else "")))
-    for doubt in data.get("in_doubt") or ():
-        step = doubt["key"]
+    doubts = state.in_doubt()
+    for scope, key, _ in doubts:
+        step = key if sum(1 for _, other, _ in doubts if other == key) <= 1 else f"{scope}/{key}"
         points.append(
             Point(
                 f"step {step} is in doubt",
@@ -301,6 +313,7 @@ def _ended(seen: Circumstances) -> list[Point]:
                 [
                     place.command("resolve", run_id, step, "--done", "VALUE"),
                     place.command("resolve", run_id, step, "--not-done"),
+                    place.command("resolve", run_id, step, "--fail"),
                 ],
             )
         )
@@ -372,14 +385,12 @@ def _after_pause(seen: Circumstances) -> list[Point]:
     row, state, place = seen.row, seen.state, seen.place
     resume = place.command("resume", row.run_id)
     if state.reason == "definition_changed":
-        points = [
-            Point("put the old definition back", [], [resume]),
-            Point(
-                "or accept the new one",
-                ["steps that it no longer asks for will park the run again"],
-                [place.command("resume", row.run_id, "--accept-definition")],
-            ),
-        ]
+        points = [Point("put the old definition back", [], [resume])]
+        if "loaded" in state.detail:  # otherwise the recorded input does not fit it
+            accept = place.command("resume", row.run_id, "--accept-definition")
+            points.append(
+                Point("or accept the new one", ["steps that it no longer asks for will park the run again"], [accept])
+            )
     elif state.reason == "paused":
         points = [Point("it goes on when it is resumed", [], [resume])]
     else:

@@ -138,9 +138,12 @@ async def compare_index(store: Store, row: RunRow) -> list[str]:
 def differences(row: RunRow, state: RunState, waits: Iterable[OpenWait]) -> list[str]:
     """Index rows against a folded state."""
     found = []
-    expected: dict[str, Any] = {"workflow": state.workflow, "version": state.version, "reason": state.reason}
-    if state.cancel_requested is None or state.terminal:  # between request and end the two speak of different instants
-        expected["status"] = state.status
+    expected = {
+        "workflow": state.workflow,
+        "version": state.version,
+        "reason": state.reason,
+        "status": state.status,
+    }
     for name, value in expected.items():
         if getattr(row, name) != value:
             found.append(f"{name} is {getattr(row, name)!r} in the index and {value!r} in the journal")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from perdure.core.canonical import parse_strict
 from perdure.core.errors import AnswerRefusedError, InputError, InputTypeError, ValueRefusedError
+
+FINITE: Final = "write a finite number: JSON has neither NaN nor infinities"
 
 
 def json_or_text(text: str) -> Any:
@@ -69,8 +72,39 @@ def inputs(pairs: Sequence[str], file: str | None) -> dict[str, Any]:
         if name in seen:
             raise InputError(f"--input {name!r} is given twice", field="input", parameter=name)
         seen.add(name)
-        found[name] = json_or_text(value)
+        try:
+            found[name] = json_or_text(value)
+        except ValueRefusedError as error:
+            raise _refused_input(name, value, error) from error
     return found
+
+
+def _refused_input(name: str, value: str, error: ValueRefusedError) -> ValueRefusedError:
+    as_text = f"for text write --input '{name}={json.dumps(value)}'"
+    cause = _no_number(value)
+    message = f"--input {name!r}: {cause or error.message}"
+    hint = f"{FINITE}; {as_text}" if cause else as_text
+    return ValueRefusedError(message, hint=hint, field="input", parameter=name)
+
+
+def _no_number(text: str) -> str | None:
+    """What is wrong with a text that is, or holds, a number that JSON has not: NaN, or one over the range of floats."""
+    try:
+        if not math.isfinite(float(text)) and not text.lstrip("+-").isdecimal():
+            return f"{text} is no JSON number that Perdure takes"
+    except ValueError:
+        odd: list[str] = []
+        try:
+            json.loads(text, parse_constant=odd.append, parse_float=lambda one: odd.append(one) if _is_over(one) else 0)
+        except (ValueError, RecursionError):
+            return None
+        if odd:
+            return f"{odd[0]} in it is no JSON number that Perdure takes"
+    return None
+
+
+def _is_over(text: str) -> bool:
+    return math.isinf(float(text))
 
 
 def _input_file(file: str) -> dict[str, Any]:
@@ -90,11 +124,16 @@ def _input_file(file: str) -> dict[str, Any]:
 
 
 def explain_text_input(error: InputTypeError, pairs: Sequence[str]) -> InputTypeError:
-    """Where a bare word such as `5` or `true` was read as JSON and text is wanted, say how to write it as text."""
+    """Where a bare word such as `5` or `true` was read as JSON and text is wanted, say how to write it as text. Where
+    `NaN` was read as text and a number is wanted, say that it is none."""
     for pair in pairs:
         name, _, value = pair.partition("=")
-        if error.ids.get("path") == f"$.{name}" and "expected str" in error.message and _is_json(value):
+        if error.ids.get("path") != f"$.{name}":
+            continue
+        if "expected str" in error.message and _is_json(value):
             error.hint = f"""for text write --input '{name}={json.dumps(value)}'"""
+        elif cause := _no_number(value):
+            return InputTypeError(f"--input {name!r}: {cause}", hint=FINITE, **error.ids)
     return error
 
 

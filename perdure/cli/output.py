@@ -6,6 +6,7 @@ Colours and live displays are for terminals only; `NO_COLOR` and `TERM=dumb` are
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -43,11 +44,11 @@ class Output:
 
     def value(self, value: object) -> None:
         """One JSON value; indented for a terminal."""
-        _write(sys.stdout, to_json(value, indent=sys.stdout.isatty()) + "\n")
+        _write(sys.stdout, _shown(sys.stdout, to_json(value, indent=sys.stdout.isatty())) + "\n")
 
     def record(self, value: Mapping[str, Any]) -> None:
         """One line of a stream of JSON values."""
-        _write(sys.stdout, to_json(value) + "\n")
+        _write(sys.stdout, _shown(sys.stdout, to_json(value)) + "\n")
 
     def line(self, text: str) -> None:
         """A line of text, as it is."""
@@ -92,6 +93,12 @@ class Output:
         else:
             _write(sys.stderr, text + "\n")
 
+    def warn(self, text: str) -> None:
+        """A note that is never left out."""
+        quiet, self.quiet = self.quiet, False
+        self.note(text, style="yellow")
+        self.quiet = quiet
+
     def failure(self, error: PerdureError) -> None:
         """An error: its cause, what to do, and the ids that matter."""
         self.failed(error.to_dict())
@@ -99,7 +106,7 @@ class Output:
     def failed(self, error: Mapping[str, Any]) -> None:
         """An error as data, see `PerdureError.to_dict`."""
         if self.json:
-            _write(sys.stderr, to_json({"error": error}) + "\n")
+            _write(sys.stderr, _shown(sys.stderr, to_json({"error": error})) + "\n")
             return
         quiet, self.quiet = self.quiet, False
         self.note(f"error: {error['message']}", style="bold red")
@@ -146,6 +153,15 @@ def to_json(value: object, *, indent: bool = False) -> str:
 
     option = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
     return orjson.dumps(value, default=str, option=option).decode()
+
+
+def _shown(stream: TextIO, text: str) -> str:
+    """JSON as a stream can show it: what its encoding lacks is escaped as JSON wants it."""
+    if text.isascii() or (stream.encoding or "utf-8").lower().replace("-", "").startswith("utf"):
+        return text
+    import json
+
+    return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _console(stream: TextIO) -> Console:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from perdure.core.errors import StoreNotFoundError
+from perdure.core.errors import StoreNotFoundError, StoreReadOnlyError
 
 if TYPE_CHECKING:
     from perdure.engine.runtime import Runtime
@@ -43,8 +43,11 @@ class Place:
         """A command of this program as a person would type it, on this store."""
         return shlex.join(["perdure", verb, *(("--store", self.url) if self.named else ()), *words])
 
-    def store(self, *, durability: Durability = "full", must_exist: bool = True) -> Store:
+    def store(self, *, durability: Durability = "full", must_exist: bool = True, read_only: bool = False) -> Store:
         """The store, not opened yet.
+
+        Args:
+            read_only: to look at, also where nothing can be written.
 
         Raises:
             StoreUrlError: the URL is not understood.
@@ -52,7 +55,7 @@ class Place:
         """
         from perdure.store.url import open_store
 
-        store = open_store(self.url, durability=durability)
+        store = open_store(self.url, durability=durability, read_only=read_only)
         path = self.file(store)
         if must_exist and path is not None and not _has_content(path):
             raise StoreNotFoundError(f"there is no store at {path}", path=path)
@@ -75,7 +78,11 @@ class Place:
         from perdure.engine.runtime import Runtime
 
         store = self.store()
-        await store.open()
+        try:
+            await store.open()
+        except StoreReadOnlyError:
+            store = self.store(read_only=True)
+            await store.open()
         try:
             yield Runtime(store, execute=False)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ async def show_run(place: Place, output: Output, run_id: str, *, everything: boo
         return 0
     seen = found.circumstances
     shown: list[Any] = [
-        story.head(found.row, found.account, found.state.last_ms, seen.now_ms),
+        story.head(found.row, found.account, found.state, seen.now_ms),
         "",
         story.steps(found.account, all_rows=everything, width=output.console.width),
     ]
@@ -250,6 +251,9 @@ async def get_artifact(place: Place, output: Output, run_id: str, prefix: str, p
                 hint=f"list them with '{place.command('artifacts', run_id)}'",
             )
         content = await runtime.store.get_artifact(names[0])
+    if path is None and output.json:
+        output.value({"sha256": names[0], "size": len(content), "data": b64encode(content).decode()})
+        return 0
     if path is None:
         output.data(content)
         return 0
@@ -257,7 +261,8 @@ async def get_artifact(place: Place, output: Output, run_id: str, prefix: str, p
         await asyncio.to_thread(path.write_bytes, content)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
-    output.note(f"{len(content)} bytes written to {path}")
     if output.json:
         output.value({"sha256": names[0], "size": len(content), "path": str(path)})
+    else:
+        output.note(f"{len(content)} bytes written to {path}")
     return 0

@@ -16,8 +16,10 @@ from perdure.cli.orders import Order, Prepared, check_durability, prepare
 from perdure.cli.output import Output, count
 from perdure.cli.place import Place
 from perdure.cli.portrait import Portrait, outcome_of, portrait_data, portray
+from perdure.cli.story import duration_ms
 from perdure.cli.supervision import Supervisor, code_of_waits
 from perdure.cli.times import span
+from perdure.cli.trouble import Trouble
 from perdure.core.durations import parse_duration
 from perdure.core.errors import (
     CorruptRecordError,
@@ -162,7 +164,12 @@ class _Stay:
 
         runtime, output = self._runtime, self._output
 
+        trouble = Trouble(runtime.store, output)
+
         async def look(tree: Sequence[RunRow]) -> bool:
+            trouble.look()
+            if trouble.damage is not None:
+                raise trouble.damage
             if progress is not None and not answering.busy:
                 await progress.look(tree)
             return await answering.look(tree)
@@ -267,7 +274,8 @@ def _print_outcome(output: Output, found: Portrait, result: dict[str, Any], code
     elif kept:
         tale += f", {kept} of them kept from before an interruption"
     style = {COMPLETED: "green", FAILED: "red"}.get(code, "yellow")
-    took = f" in {span(row.updated_ms - row.created_ms)}" if row.status in TERMINAL else ""
+    lasted_ms = duration_ms(row, found.state)
+    took = f" in {span(lasted_ms)}" if lasted_ms is not None else ""
     output.note(f"run {row.run_id} {_standing(row)}{took}: {tale}", style=style)
     for heading, points in (("why", why(seen)), ("next", following(seen))):
         for point in points:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 from perdure.cli import given
+from perdure.cli.exits import COMPLETED, FAILED
 from perdure.cli.explanation import answer_commands
 from perdure.cli.output import Output
 from perdure.cli.place import Place
 from perdure.cli.times import instant, now_ms, until
+from perdure.core.errors import CorruptRecordError, PerdureError, StateError, StoreCorruptError
 from perdure.core.ids import check_key, check_run_id, new_run_id
 from perdure.engine.runtime import Runtime
 from perdure.engine.watching import Question
 from perdure.journal.decide import find_question
+from perdure.journal.state import RunState
 
 ANYONE: Final = "-"
 """Instead of a run: the one that waits for the signal."""
 ID_BYTES: Final = 10
+MOST_QUESTIONS: Final = 100_000
 
 
 class Sender:
@@ -80,6 +85,8 @@ class Sender:
     async def resume(self, *, accept_definition: bool) -> int:
         """Undo a pause."""
         async with self._place.commanding() as runtime:
+            if accept_definition:
+                accept_definition = _accepts(await runtime.run(self._run_id).fold(), self._place)
             await runtime.unpause(
                 self._run_id, accept_definition=accept_definition, actor=self._actor, command_id=self._command_id
             )
@@ -118,6 +125,24 @@ class Sender:
         return 0
 
 
+def _accepts(state: RunState, place: Place) -> bool:
+    """Whether there is a changed definition to accept; a run that is not paused is refused by whoever resumes it.
+
+    Raises:
+        StateError: the run is paused for something else.
+    """
+    if state.paused is None:
+        return False
+    if state.detail.get("loaded") is not None:
+        return True
+    if state.reason == "definition_changed":
+        message, hint = "its recorded input does not fit the new definition", "put the old definition back, then resume"
+    else:
+        message = "it is paused" if state.reason == "paused" else f"it is parked for another reason: {state.reason}"
+        hint = f"let it go on with '{place.command('resume', state.run_id)}'"
+    raise StateError(f"run {state.run_id} has no definition to accept: {message}", hint=hint, run_id=state.run_id)
+
+
 def actor_of(name: str | None) -> str:
     """The actor of a person's command: `person`, or `person:NAME`.
 
@@ -140,10 +165,33 @@ async def list_questions(place: Place, output: Output, run_id: str | None) -> in
     async with place.reading() as runtime:
         if run_id is not None:
             await runtime.run(run_id).row()
-        found = await runtime.questions(run_id)
+        found, damaged = await _all_questions(runtime) if run_id is None else (await runtime.questions(run_id), [])
     if output.json:
         output.value([question_data(place, question) for question in found])
-        return 0
+    else:
+        _print_questions(place, output, found, none=not damaged)
+    for error in damaged:
+        output.failure(error)
+    return FAILED if damaged else COMPLETED
+
+
+async def _all_questions(runtime: Runtime) -> tuple[list[Question], list[PerdureError]]:
+    """The open questions of all runs, and what is wrong with the runs that cannot be read."""
+    found: list[Question] = []
+    damaged: list[PerdureError] = []
+    waits = await runtime.store.open_waits(kind="question", limit=MOST_QUESTIONS)
+    for run_id in dict.fromkeys(wait.run_id for wait in waits):
+        try:
+            found += await runtime.questions(run_id)
+        except (CorruptRecordError, StoreCorruptError) as error:
+            error.ids.setdefault("run_id", run_id)
+            damaged.append(error)
+    order = {(wait.run_id, wait.wait.wait_id): place for place, wait in enumerate(waits)}
+    found.sort(key=lambda question: order.get((question.run_id, question.wait_id), len(order)))
+    return found, damaged
+
+
+def _print_questions(place: Place, output: Output, found: Sequence[Question], *, none: bool) -> None:
     now = now_ms()
     for question in found:
         output.line(f"{question.run_id} ({question.workflow}): {question.text}")
@@ -151,9 +199,8 @@ async def list_questions(place: Place, output: Output, run_id: str | None) -> in
             output.line(f"    {line}")
         for command in question_commands(place, question):
             output.line(f"    $ {command}")
-    if not found:
+    if not found and none:
         output.note("no open questions")
-    return 0
 
 
 def question_commands(place: Place, question: Question) -> list[str]:

@@ -14,6 +14,7 @@ from perdure.cli.account import (
     FAILED,
     IN_DOUBT,
     INTERRUPTED,
+    NOT_DONE,
     RETRYING,
     RUNNING,
     SETTLED,
@@ -27,10 +28,12 @@ from perdure.cli.account import (
 from perdure.cli.explanation import Point
 from perdure.cli.output import WIDE, count, table
 from perdure.cli.times import instant, span, until
+from perdure.journal.state import TERMINAL
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from perdure.journal.state import RunState
     from perdure.store.port import RunRow
 
 MARKS: Final = {
@@ -43,6 +46,7 @@ MARKS: Final = {
     WAITING: ("…", "blue"),
     TIMED_OUT: ("◷", "yellow"),
     CANCELLED: ("–", "dim"),
+    NOT_DONE: ("–", "yellow"),
     INTERRUPTED: ("⚡", "yellow"),
 }
 STATUS_STYLES: Final = {
@@ -65,22 +69,19 @@ def status_text(status: str, reason: str = "") -> Text:
     return Text(status, style=STATUS_STYLES.get(status, ""))
 
 
-def head(row: RunRow, account: Account, last_ms: int, now_ms: int) -> RenderableType:
-    """Who the run is and how it stands.
-
-    Args:
-        last_ms: when its newest event was recorded.
-    """
+def head(row: RunRow, account: Account, state: RunState, now_ms: int) -> RenderableType:
+    """Who the run is and how it stands."""
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     took = f"began {instant(row.created_ms)} ({until(row.created_ms, now_ms)})"
-    if row.status in ("completed", "failed", "cancelled"):
-        took += f", ended after {span(row.updated_ms - row.created_ms)}"
+    lasted_ms = duration_ms(row, state)
+    if lasted_ms is not None:
+        took += f", ended after {span(lasted_ms)}"
     else:
-        took += f", last changed {until(last_ms, now_ms)}"
+        took += f", last changed {until(state.last_ms, now_ms)}"
     lines: list[tuple[str, RenderableType]] = [
         ("run", Text(row.run_id)),
         ("workflow", Text(f"{row.workflow} (version {row.version})")),
@@ -101,6 +102,14 @@ def head(row: RunRow, account: Account, last_ms: int, now_ms: int) -> Renderable
     for label, content in lines:
         grid.add_row(Text(label), content)
     return grid
+
+
+def duration_ms(row: RunRow, state: RunState) -> int | None:
+    """From a run's start to its end, in milliseconds, whatever came after that; `None` while it has not ended."""
+    if row.status not in TERMINAL:
+        return None
+    ended_ms = state.ended.time_ms if state.ended is not None else row.updated_ms  # the end may stand in a damaged part
+    return ended_ms - row.created_ms
 
 
 def steps(account: Account, *, all_rows: bool = False, width: int = WIDE) -> RenderableType:

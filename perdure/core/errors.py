@@ -236,13 +236,7 @@ class FormError(DefinitionError):
         return super().to_dict() | {"problems": [problem.to_dict() for problem in self.problems]}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild_form_error, (type(self), self.label, self.problems, self.hint, self.ids))
-
-
-def _rebuild_form_error(
-    cls: type[FormError], label: str, problems: list[Problem], hint: str, ids: dict[str, Any]
-) -> FormError:
-    return cls(label, problems, hint=hint, **ids)
+        return (*super().__reduce__(), {"label": self.label, "problems": self.problems})
 
 
 class SignatureError(FormError):
@@ -416,14 +410,7 @@ class StepFailed(StepError):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild_step_failed, (type(self), self.__dict__.copy()))
-
-
-def _rebuild_step_failed(cls: type[StepFailed], members: dict[str, Any]) -> StepFailed:
-    error = cls.__new__(cls)
-    Exception.__init__(error, members["message"])
-    error.__dict__.update(members)
-    return error
+        return (*super().__reduce__(), self.__dict__.copy())
 
 
 class StepTimeout(StepFailed):
@@ -485,6 +472,13 @@ class StoreWriteError(StoreError):
     default_hint = "check the disk; runs go on from what was committed"
 
 
+class StoreReadOnlyError(StoreError):
+    """The store's file, or its directory, may only be read; nothing was written."""
+
+    code = "store_read_only"
+    default_hint = "commands that only look still work; to change runs, make the file and its directory writable"
+
+
 class StoreReadError(StoreError):
     """A read failed."""
 
@@ -511,14 +505,16 @@ class StoreUrlError(StoreError):
     """A store URL is not understood."""
 
     code = "store_url"
-    default_hint = "use sqlite:///path/to/file.db or memory://"
+    default_hint = "write sqlite:///path/to/file.db or memory://"
 
 
 class StoreNotFoundError(StoreError):
     """There is no store where one is to be read; nothing was made."""
 
     code = "store_not_found"
-    default_hint = "check --store or PERDURE_STORE; 'perdure run' makes a store where none exists"
+    default_hint = (
+        "check --store or PERDURE_STORE (sqlite:///path/to/file.db); 'perdure run' makes a store where none is"
+    )
 
 
 class NotAStoreError(StoreError):

@@ -103,7 +103,8 @@ def check_answer(question: dict[str, Any], answer: Any) -> Any:
     """The answer as it is recorded.
 
     Args:
-        question: `kind` (`choice`, `text`, `confirm`, `multiple`), `choices` where there are any.
+        question: `kind` (`choice`, `text`, `confirm`, `multiple`), `choices` where there are any, and `keys`, by which
+            they may be named.
         answer: as given.
 
     Raises:
@@ -122,15 +123,20 @@ def check_answer(question: dict[str, Any], answer: Any) -> Any:
         if isinstance(answer, str) and answer.strip().lower() in words:
             return words[answer.strip().lower()]
         raise AnswerRefusedError(f"the question wants yes or no, not {answer!r}")
+    by_key = dict(zip(question.get("keys") or (), choices, strict=False))
     if kind == "multiple":
-        given = answer if isinstance(answer, list) else [answer]
+        given = [by_key.get(one, one) if isinstance(one, str) else one for one in _as_list(answer)]
         unknown = [one for one in given if one not in choices]
         if unknown or len(set(map(str, given))) != len(given):
             raise AnswerRefusedError(f"{answer!r} is not a selection of {choices}")
         return given
-    if answer not in choices or not isinstance(answer, str):
+    if not isinstance(answer, str) or by_key.get(answer, answer) not in choices:
         raise AnswerRefusedError(f"{answer!r} is none of {choices}", hint="answer with one of the choices as written")
-    return answer
+    return by_key.get(answer, answer)
+
+
+def _as_list(answer: Any) -> list[Any]:
+    return answer if isinstance(answer, list) else [answer]
 
 
 def answer(state: RunState, wait_id: str | None, value: Any, command_id: str | None) -> list[Decision]:
@@ -370,7 +376,7 @@ def resolve(
 
 
 def _doubted(state: RunState, step: str | None) -> tuple[str, str, str | None]:
-    doubts = [(scope, key) for scope, key, record in state.in_doubt() if record.resolution is None]
+    doubts = [(scope, key) for scope, key, _ in state.in_doubt()]
     waits = {
         (wait.scope, wait.data["subject"]): wait.wait_id for wait in state.open_waits() if wait.data.get("subject")
     }

@@ -141,8 +141,8 @@ def _run_cancel_requested(state: RunState, event: Event) -> None:
     _command(state, event)
     state.cancel_requested = event
     state.paused = None
-    if state.status == "paused":
-        state.status = "running"
+    if state.status in ("paused", "waiting"):  # it waits for nobody any more: whoever executes it ends it
+        state.status = "running" if state.visits else "pending"
 
 
 def _ended(status: str) -> Callable[[RunState, Event], None]:

@@ -171,7 +171,9 @@ class RunState:
             (scope, key, record)
             for scope, records in self.scopes.items()
             for key, record in records.items()
-            if record.fact is None and (record.doubt is not None or (self.terminal and record.in_flight_once))
+            if record.fact is None
+            and record.resolution is None
+            and (record.doubt is not None or (self.terminal and record.in_flight_once))
         ]
 
     def unread_signals(self) -> list[dict[str, Any]]:

@@ -11,26 +11,27 @@ from perdure.store.port import Durability, Store
 DEFAULT_URL: Final = "sqlite:///.perdure/runs.db"
 
 
-def open_store(url: str = DEFAULT_URL, *, durability: Durability = "full") -> Store:
+def open_store(url: str = DEFAULT_URL, *, durability: Durability = "full", read_only: bool = False) -> Store:
     """The store that a URL names, ready for `await store.open()`.
 
     Args:
         url: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute/path.db`; percent escapes are understood.
         durability: what an acknowledged append survives: `full` a power cut, `process` the end of the process.
             `memory://` has none whatever is asked.
+        read_only: the store is only looked at, also where it cannot be written; every write is refused.
 
     Raises:
         StoreUrlError: the URL is something else.
     """
     if "://" not in url:
-        raise StoreUrlError(f"{url!r} is no store URL", hint=f"write sqlite:///{url}", url=url)
+        raise StoreUrlError(f"{url!r} is no store URL", hint=f"write sqlite:///{url or 'path/to/file.db'}", url=url)
     parts = urlsplit(url)
     if parts.query or parts.fragment:
         raise StoreUrlError(f"store URL {url!r} has a query or fragment; write '?' and '#' as %3F and %23", url=url)
     if parts.scheme == "memory":
         return _memory_store(url, parts.netloc + parts.path)
     if parts.scheme == "sqlite":
-        return _sqlite_store(url, parts.netloc, unquote(parts.path), durability)
+        return _sqlite_store(url, parts.netloc, unquote(parts.path), durability, read_only)
     raise StoreUrlError(f"there is no store for the scheme {parts.scheme!r}", url=url)
 
 
@@ -42,13 +43,17 @@ def _memory_store(url: str, rest: str) -> Store:
     return MemoryStore()
 
 
-def _sqlite_store(url: str, host: str, path: str, durability: Durability) -> Store:
+def _sqlite_store(url: str, host: str, path: str, durability: Durability, read_only: bool) -> Store:
     if host:
         raise StoreUrlError(
             f"{url!r} names a host, not a file", hint=f"write three slashes: sqlite:///{host}{path}", url=url
         )
-    if len(path) < 2 or path.endswith("/") or "\0" in path:
+    if path.rpartition("/")[2] in ("", ".", "..") or "\0" in path:
         raise StoreUrlError(f"{url!r} names no file", url=url)
+    if read_only:
+        from perdure.store.sqlite.readonly import ReadOnlySQLiteStore
+
+        return ReadOnlySQLiteStore(path[1:], durability=durability)
     from perdure.store.sqlite import SQLiteStore
 
     return SQLiteStore(path[1:], durability=durability)

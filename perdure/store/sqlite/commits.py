@@ -49,6 +49,10 @@ class Commits:
         connect: opens the write connection.
         gate: the turn between threads and processes.
         busy_s: how long a write on the thread waits for others.
+
+    Attributes:
+        failures: how many writes could not be done.
+        failure: the error of the newest one of them.
     """
 
     def __init__(self, connect: Callable[[], apsw.Connection], gate: Gate, busy_s: float) -> None:
@@ -61,6 +65,8 @@ class Commits:
         self._wake = threading.Condition()
         self._queue: deque[_Queued] = deque()
         self._closing = False
+        self.failures = 0
+        self.failure: StoreError | None = None
 
     @property
     def sync_s(self) -> float:
@@ -131,23 +137,28 @@ class Commits:
     # --- under the turn -----------------------------------------------------------------------------------------------
 
     def _run(self, job: Job[T]) -> T:
-        session = self._session or self._reopen()
         try:
-            return job(session)
-        except CommitFailedError as failed:
-            self._unsettled = True
-            raise self._settled(failed) from failed.error
-        except (apsw.BusyError, PerdureError):
-            session.rollback()
-            raise
-        except BAD_VALUES as error:
-            session.rollback()
-            raise InputError(f"the store cannot be told this: {error}") from error
-        except FAILURES as error:
-            self._drop()
-            raise write_error(error, "a write to the store") from error
-        except BaseException:
-            self._drop()
+            session = self._session or self._reopen()
+            try:
+                return job(session)
+            except CommitFailedError as failed:
+                self._unsettled = True
+                raise self._settled(failed) from failed.error
+            except (apsw.BusyError, PerdureError):
+                session.rollback()
+                raise
+            except BAD_VALUES as error:
+                session.rollback()
+                raise InputError(f"the store cannot be told this: {error}") from error
+            except FAILURES as error:
+                self._drop()
+                raise write_error(error, "a write to the store") from error
+            except BaseException:
+                self._drop()
+                raise
+        except StoreError as error:
+            self.failures += 1
+            self.failure = error
             raise
 
     def _reopen(self) -> Session:

@@ -7,7 +7,10 @@ other's locks.
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 from typing import Final
+from urllib.parse import quote
 
 import apsw
 import orjson
@@ -18,6 +21,8 @@ from perdure.core.errors import (
     StoreCorruptError,
     StoreError,
     StoreReadError,
+    StoreReadOnlyError,
+    StoreUrlError,
     StoreWriteError,
 )
 from perdure.store.port import Durability
@@ -28,6 +33,8 @@ FAILURES: Final = (apsw.Error, OSError, UnicodeDecodeError, orjson.JSONDecodeErr
 # Values that no column can hold: text that is no Unicode, numbers over 64 bits.
 BAD_VALUES: Final = (OverflowError, UnicodeEncodeError)
 _DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError, orjson.JSONDecodeError)
+
+_BAD_PATH: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
 
 WRITE_CACHE_KIB: Final = 16 * 1024
 READ_CACHE_KIB: Final = 32 * 1024
@@ -68,10 +75,34 @@ def leak(connection: apsw.Connection | None) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
+def check_path(path: str) -> None:
+    """Refuse a path that is a directory; raises `StoreUrlError`."""
+    if os.path.isdir(path):
+        raise StoreUrlError(f"{path} is a directory", hint=f"name a file: sqlite:///{quote(path)}/runs.db", path=path)
+
+
+def opening_error(error: Failure, path: str) -> StoreError:
+    """The typed error for a store that cannot be opened or made: its path is wrong, it may only be read, or the disk
+    fails."""
+    if isinstance(error, OSError) and error.errno in _BAD_PATH:
+        return StoreUrlError(f"no store can be made at {path}: {error.strerror}", path=path)
+    if isinstance(error, (apsw.CantOpenError, apsw.ReadOnlyError, OSError)) and _may_only_be_read(path):
+        return StoreReadOnlyError(f"{path} may only be read", path=path)
+    return write_error(error, f"opening {path}")
+
+
+def _may_only_be_read(path: str) -> bool:
+    """Whether the file, or the directory in which SQLite needs files beside it, cannot be written."""
+    places = [os.path.dirname(path), *([path] if os.path.exists(path) else [])]
+    return not all(os.access(place, os.W_OK) for place in places)
+
+
 def write_error(error: Failure, doing: str) -> StoreError:
     """The typed error for a failed write that surely did not happen."""
     if isinstance(error, _DAMAGE):
         return StoreCorruptError(f"the store's file is damaged ({doing}: {error})")
+    if isinstance(error, apsw.ReadOnlyError):
+        return StoreReadOnlyError(f"the store's file may only be read ({doing}: {_describe(error)})")
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
         return StoreBusyError(f"another program holds the store's write lock ({doing})")
     return StoreWriteError(f"{doing} failed: {_describe(error)}")
@@ -90,6 +121,8 @@ def read_error(error: Failure, doing: str) -> StoreError:
 
 
 def _describe(error: Failure) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename is not None else "")
     code = getattr(error, "extendedresult", 0)
     name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code & 0xFF)
     return f"{error} ({name})" if name is not None else str(error)

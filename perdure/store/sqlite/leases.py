@@ -49,10 +49,11 @@ class WorkerLocks:
             os.close(descriptor)
 
     def is_free(self, worker_id: str) -> bool:
-        """Whether the worker's process is certainly dead; false when there is no lock file to tell by."""
+        """Whether the worker's process is certainly dead; false when there is no lock file to tell by, or none that may
+        be read."""
         try:
             descriptor = os.open(self._file(worker_id), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return False
         try:
             flock(descriptor, LOCK_SH | LOCK_NB)

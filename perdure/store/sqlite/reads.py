@@ -27,11 +27,17 @@ class Reader:
 
     Args:
         connect: opens the connection that is read on.
+
+    Attributes:
+        failures: how many reads failed.
+        failure: the error of the newest one of them.
     """
 
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
         self._connection: apsw.Connection | None = None
+        self.failures = 0
+        self.failure: StoreError | None = None
 
     def rows(self, name: str, bindings: Sequence[Any] = (), *, sql: str | None = None) -> list[tuple[Any, ...]]:
         """All rows of a named query.
@@ -49,7 +55,9 @@ class Reader:
             raise InputError(f"the store cannot be asked for this: {error}") from error
         except FAILURES as error:
             self.close()
-            raise read_error(error, "a read of the store") from error
+            self.failures += 1
+            self.failure = read_error(error, "a read of the store")
+            raise self.failure from error
 
     def guarded(self, decode: Callable[[], T]) -> T:
         """Decode what was read; what is not what this store writes was damaged."""
@@ -185,10 +193,21 @@ class Reader:
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file."""
         try:
-            problems = [str(row[0]) for row in self.rows("", sql="PRAGMA integrity_check")]
-        except StoreError as error:
-            return [error.message]
-        return [] if problems == ["ok"] else problems
+            connection = self._connection = self._connection or self._connect()
+        except FAILURES as error:
+            return [read_error(error, "opening the store").message]
+        return problems_of(connection)
+
+
+def problems_of(connection: apsw.Connection) -> list[str]:
+    """What SQLite finds wrong with a file, up to where it cannot read on."""
+    problems = []
+    try:
+        for row in connection.execute("PRAGMA integrity_check"):
+            problems += str(row[0]).splitlines()
+    except FAILURES as error:
+        problems.append(read_error(error, "the check of all pages").message)
+    return [] if problems == ["ok"] else problems
 
 
 def run_row(row: Sequence[Any]) -> RunRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import weakref
 from collections.abc import Awaitable, Iterable, Sequence
@@ -40,7 +41,15 @@ from perdure.store.sqlite.append import commit_batch
 from perdure.store.sqlite.checkpoint import Checkpointer
 from perdure.store.sqlite.claims import Ownership, release
 from perdure.store.sqlite.commits import Commits, Job, NotNowError
-from perdure.store.sqlite.connection import FAILURES, READ_CACHE_KIB, WRITE_CACHE_KIB, connect, write_error
+from perdure.store.sqlite.connection import (
+    FAILURES,
+    READ_CACHE_KIB,
+    WRITE_CACHE_KIB,
+    check_path,
+    connect,
+    opening_error,
+    write_error,
+)
 from perdure.store.sqlite.gate import Gate
 from perdure.store.sqlite.leases import SQLiteLease, WorkerLocks, hold_lock, new_worker_row, register
 from perdure.store.sqlite.reads import Reader
@@ -49,6 +58,8 @@ from perdure.store.sqlite.schema import is_current, known_migrations, migrate
 T = TypeVar("T")
 
 SMALL_CACHE_KIB: Final = 1024
+DEFAULT_DIRECTORY: Final = ".perdure"
+"""Where a store lies that nobody named."""
 
 
 class SQLiteStore:
@@ -108,28 +119,36 @@ class SQLiteStore:
         except apsw.NotADBError as error:
             raise NotAStoreError(f"{self.path} is no database", path=self.path) from error
         except FAILURES as error:
-            raise write_error(error, f"opening {self.path}") from error
-        self._reader = Reader(self._connect_reader)
-        self._checkpointer = Checkpointer(self._connect_small, self._gate)
-        self._commits = Commits(self._connect_writer, self._gate, self._busy_s)
+            raise opening_error(error, self.path) from error
+        self._equip()
         try:
             self._reader.rows("feed_position")
         except StoreError:
-            self._gate.close()
+            self._unequip()
             raise
         self._unusable = None
         _open_stores.add(self)
+
+    def _equip(self) -> None:
+        self._reader = Reader(self._connect_reader)
+        self._checkpointer = Checkpointer(self._connect_small, self._gate)
+        self._commits = Commits(self._connect_writer, self._gate, self._busy_s)
+
+    def _unequip(self) -> None:
+        self._gate.close()
 
     def _prepare(self) -> None:
         """Make or migrate the file; a file that is something else is not touched, nor is anything beside it."""
         migrations = known_migrations()
         directory = os.path.dirname(self.path)
         current = False
+        check_path(self.path)
         if _has_content(self.path):
             with closing(self._connect_small()) as connection:
                 current = is_current(connection, self.path, migrations)
         else:
-            make_directories(directory)
+            if directory in make_directories(directory) and os.path.basename(directory) == DEFAULT_DIRECTORY:
+                keep_out_of_git(directory)
         self._gate = Gate(self.path)
         if current:
             return
@@ -178,9 +197,22 @@ class SQLiteStore:
         if self._unusable is not None:
             raise StoreClosedError("the store is not open", path=self.path)
 
+    @property
+    def failure(self) -> StoreError | None:
+        """The error of the newest write that failed, else of the newest read."""
+        return self._commits.failure or self._reader.failure
+
+    @property
+    def failures(self) -> int:
+        """How many writes and reads have failed since the store was opened."""
+        return self._commits.failures + self._reader.failures
+
+    def _mark_forked(self) -> None:
+        self._unusable = ForkedProcessError
+
     def forked(self) -> None:
         """In a forked child: refuse every further use, and keep no lock of the parent alive."""
-        self._unusable = ForkedProcessError
+        self._mark_forked()
         self._gate.forked()
         self._commits.forked()
         self._reader.forked()
@@ -348,8 +380,12 @@ def _check_not_inherited(path: str) -> None:
         )
 
 
-def make_directories(directory: str) -> None:
-    """Make a directory and those above it, and sync each new entry up to the first directory that was there."""
+def make_directories(directory: str) -> list[str]:
+    """Make a directory and those above it, and sync each new entry up to the first directory that was there.
+
+    Returns:
+        Those that were made.
+    """
     missing = []
     path = Path(directory)
     while not path.exists():
@@ -358,6 +394,13 @@ def make_directories(directory: str) -> None:
     for new in reversed(missing):
         new.mkdir(mode=0o755, exist_ok=True)
         sync_directory(str(new.parent))
+    return [str(new) for new in missing]
+
+
+def keep_out_of_git(directory: str) -> None:
+    """Let git ignore a directory that was made just now: runs are not to be committed by accident."""
+    with contextlib.suppress(FileExistsError), open(os.path.join(directory, ".gitignore"), "x") as file:
+        file.write("# Made by Perdure with this directory: runs are not to be committed by accident.\n*\n")
 
 
 def make_file(path: str) -> None:

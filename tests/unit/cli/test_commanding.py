@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
+from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.unit.cli.conftest import Perdure
@@ -118,9 +121,67 @@ def test_pause_and_resume(perdure: Perdure) -> None:
 
 def test_accepting_a_definition_that_nobody_changed_is_refused(perdure: Perdure) -> None:
     perdure("run", "flows.py:who", "--id", "w", code=3)
+    waiting = perdure("resume", "w", "--accept-definition", "--json", code=2).error
+    assert (waiting["code"], waiting["message"]) == ("wrong_state", "run w is waiting, not paused")
     perdure("pause", "w")
-    assert perdure("resume", "w", "--accept-definition", "--json", code=2).error["code"] == "unknown_workflow"
+    paused = perdure("resume", "w", "--accept-definition", "--json", code=2).error
+    assert paused["code"] == "wrong_state"
+    assert "no definition to accept: it is paused" in paused["message"]
+    assert "'perdure resume w'" in paused["hint"]
     assert perdure("show", "w", "--json").json["status"] == "paused"
+    perdure("cancel", "w")
+    assert perdure("resume", "w", "--accept-definition", "--json", code=2).error["code"] == "run_ended"
+
+
+def test_a_changed_definition_of_the_same_version_says_what_may_differ(perdure: Perdure) -> None:
+    text = (
+        "from perdure import Run, workflow\n@workflow\nasync def v(run: Run{}) -> str:\n"
+        "    return await run.ask('Go?')\n"
+    )
+    Path("v.py").write_text(text.format(""))
+    perdure("run", "v.py", "--id", "v", code=3)
+    Path("v.py").write_text(text.format(", more: int = 1"))
+    perdure("run", "v.py", "--id", "v", code=5)
+    [why] = perdure("show", "v", "--json").json["why"]
+    assert "both say version 1; their structure differs: the form, the names of parameters" in why["details"][0]
+    assert "fingerprint when it began" in why["details"][1]
+    perdure("resume", "v", "--accept-definition", "--command-id", "c1")
+    perdure("resume", "v", "--accept-definition", "--command-id", "c1")  # a resend
+
+
+def test_a_damaged_run_hides_no_question_of_another(perdure: Perdure, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        perdure("run", "flows.py:who", "--id", name, code=3)
+    with closing(apsw.Connection(str(tmp_path / ".perdure" / "runs.db"))) as connection:
+        connection.execute(
+            "UPDATE events SET payload = x'7b7d' WHERE seq = 3 AND run = (SELECT number FROM runs WHERE run_id = 'b')"
+        )
+    ended = perdure("questions", "--json", code=1)
+    assert [one["run_id"] for one in ended.json] == ["a", "c"]
+    assert (ended.error["code"], ended.error["ids"]["run_id"]) == ("corrupt_record", "b")
+    ended = perdure("questions", code=1)
+    assert [line.split()[0] for line in ended.out.splitlines() if line.endswith("Who?")] == ["a", "c"]
+    assert "record 3 of run b" in ended.err
+
+
+def test_a_cancelled_run_whose_step_was_resolved_is_in_doubt_no_more(perdure: Perdure) -> None:
+    for name, option, status in (
+        ("d", ["--done", "1"], "done"),
+        ("n", ["--not-done"], "not done"),
+        ("f", ["--fail"], "failed"),
+    ):
+        perdure("run", "flows.py:payer", "--id", name, code=4)
+        perdure("cancel", name)
+        before = perdure("show", name, "--json").json
+        assert [point["text"] for point in before["why"]] == ["it was cancelled", "step pay is in doubt"]
+        assert before["nodes"][0]["steps"][0]["status"] == "in doubt"
+        assert before["in_doubt"] == [{"scope": "0/main#1", "key": "pay"}]
+        perdure("resolve", name, "pay", *option)
+        shown = perdure("show", name, "--json").json
+        assert [point["text"] for point in shown["why"]] == ["it was cancelled"]
+        assert shown["nodes"][0]["steps"][0]["status"] == status
+        assert shown["in_doubt"] == perdure("state", name, "--json").json["in_doubt"] == []
+        assert perdure("resolve", name, "pay", *option, "--json", code=2).error["code"] == "not_in_doubt"
 
 
 def test_retry_is_for_runs_that_have_ended(perdure: Perdure) -> None:

@@ -106,3 +106,28 @@ def test_answers_are_read_as_their_question_wants_them(question: dict[str, Any],
 def test_answers_that_do_not_fit_are_refused(question: dict[str, Any], text: str) -> None:
     with pytest.raises(AnswerRefusedError):
         given.answer(question, text)
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400", "[1, 1e400]", '{"a": 1e400}'])
+def test_a_number_that_json_has_not_is_named_by_its_input(text: str) -> None:
+    with pytest.raises(ValueRefusedError, match=r"--input 'x': -?1e400 (in it )?is no JSON number that Perdure takes"):
+        given.inputs([f"x={text}"], None)
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "nan", "[NaN]"])
+def test_text_that_looks_like_no_number_is_explained_where_a_number_is_wanted(text: str) -> None:
+    error = InputTypeError("$.x: expected float, got str", path="$.x")
+    explained = given.explain_text_input(error, [f"x={text}"])
+    assert explained.message.startswith("--input 'x': ")
+    assert explained.message.endswith("is no JSON number that Perdure takes")
+    assert given.inputs([f"x={text}"], None) == {"x": text}  # where text is wanted, it is text
+
+
+def test_a_whole_number_may_be_as_large_as_it_likes() -> None:
+    error = InputTypeError("$.x: expected list, got int", path="$.x")
+    assert given.explain_text_input(error, [f"x=1{'0' * 400}"]) is error
+
+
+def test_json_that_is_ambiguous_names_its_input() -> None:
+    with pytest.raises(ValueRefusedError, match=r"--input 'x': .*stands twice"):
+        given.inputs(['x={"a":1,"a":2}'], None)

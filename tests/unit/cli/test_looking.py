@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from perdure.cli.times import span
+from perdure.engine.ports import SystemClock
 from tests.unit.cli.conftest import Perdure
 
 
@@ -161,6 +163,43 @@ def test_artifacts_are_listed_and_given(perdure: Perdure, tmp_path: Path) -> Non
     assert perdure("artifacts", "r", "--out", "x", "--json", code=2).error["code"] == "usage"
     refused = perdure("artifacts", "r", "--get", sha, "--out", "none/x", "--json", code=2)
     assert refused.error["code"] == "invalid_input"
+
+
+def test_an_artifact_as_json_is_json(perdure: Perdure, tmp_path: Path) -> None:
+    perdure("run", "flows.py:rich", "--id", "r")
+    [sha, _] = (one["sha256"] for one in perdure("artifacts", "r", "--json").json)
+    given = perdure("artifacts", "r", "--get", sha, "--json").json
+    assert given == {"sha256": sha, "size": 5, "data": "aGVsbG8="}
+    written = perdure("artifacts", "r", "--get", sha, "--out", "out.txt", "--json")
+    assert (written.json["path"], written.err) == ("out.txt", "")
+    assert (tmp_path / "out.txt").read_bytes() == b"hello"
+
+
+def test_a_run_lasts_from_its_start_to_its_end_whatever_comes_after(
+    perdure: Perdure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perdure("run", "flows.py:payer", "--id", "p", code=4)
+    perdure("cancel", "p")
+    events = perdure("events", "p", "--json").lines
+    lasted = f"ended after {span(events[-1]['time_ms'] - events[0]['time_ms'])}"
+    assert lasted in perdure("show", "p").out
+    monkeypatch.setattr(SystemClock, "now_ms", lambda clock: events[-1]["time_ms"] + 3_600_000)
+    perdure("resolve", "p", "pay", "--fail")
+    assert perdure("events", "p", "--json").lines[-1]["time_ms"] >= events[-1]["time_ms"] + 3_600_000
+    assert lasted in perdure("show", "p").out
+    assert lasted.replace("ended after", "cancelled in") in perdure("run", "flows.py", "--id", "p", code=6).err
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///.", "sqlite:////proc/x.db", "sqlite:////tmp", "", "foo", "sqlite:///flows.py/x"]
+)
+@pytest.mark.parametrize(
+    "command", [["ps"], ["run", "flows.py:rich"], ["worker", "flows.py", "--once"], ["pause", "x"]]
+)
+def test_a_path_where_no_store_can_be_is_wrong_use(perdure: Perdure, url: str, command: list[str]) -> None:
+    error = perdure(*command, "--store", url, "--json", code=2).error
+    assert error["code"] in ("store_url", "store_not_found")
+    assert "sqlite:///" in error["hint"]
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
+from json import loads
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from perdure.cli.exits import FAILED, USAGE, code_of
-from perdure.cli.output import count, to_json
+from perdure.cli.output import Output, count, to_json
 from perdure.cli.place import Place
 from perdure.cli.prompts import Later, Prompter
+from perdure.cli.signs import adapt
+from perdure.cli.story import MARKS
 from perdure.cli.times import span, until
 from perdure.core import errors
 from perdure.engine.watching import Question
@@ -30,6 +35,7 @@ from perdure.engine.watching import Question
         (errors.StoreNotFoundError, USAGE),
         (errors.NotAStoreError, USAGE),
         (errors.StoreVersionError, USAGE),
+        (errors.StoreReadOnlyError, USAGE),
         (errors.StoreWriteError, FAILED),
         (errors.StoreCorruptError, FAILED),
         (errors.CorruptRecordError, FAILED),
@@ -84,6 +90,48 @@ def test_things_are_counted() -> None:
 
 def test_json_has_no_wishes() -> None:
     assert to_json({"a": [1, None, "é"]}) == '{"a":[1,null,"é"]}'
+
+
+# --- terminals without our signs ------------------------------------------------------------------------------------
+
+
+def ascii_stream() -> io.TextIOWrapper:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    adapt(stream)
+    return stream
+
+
+def shown(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue().decode("ascii")
+
+
+def test_every_mark_has_a_stand_in_that_is_as_wide() -> None:
+    for mark, _ in MARKS.values():
+        stream = ascii_stream()
+        stream.write(mark)
+        assert len(shown(stream)) == cell_len(mark), mark
+
+
+def test_what_is_no_sign_of_ours_shows_its_number() -> None:
+    stream = ascii_stream()
+    stream.write("é ✓ ⠋")
+    assert shown(stream) == "\\xe9 + \\"  # the last one is a piece of a spinner
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_json_stays_json_on_an_ascii_stream(monkeypatch: pytest.MonkeyPatch, json: bool) -> None:
+    out, err = ascii_stream(), ascii_stream()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    output = Output(json=json)
+    output.value({"é": "✓ 😀"})
+    output.record({"é": "✓ 😀"})
+    assert [loads(line) for line in shown(out).splitlines()] == [{"é": "✓ 😀"}] * 2
+    output.failure(errors.InputError("no ✓"))
+    assert shown(err).splitlines()[0] == "error: no +" if not json else loads(shown(err))["error"]["message"] == "no ✓"
 
 
 # --- prompts ----------------------------------------------------------------------------------------------------------

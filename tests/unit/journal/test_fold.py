@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from perdure import Backoff, Run, RunHandle, Runtime, StepFailed, step, workflow
 from perdure.core.events import Event
 from perdure.core.kinds import KINDS
+from perdure.journal import decide
 from perdure.journal.fold import fold, fold_all
 from perdure.journal.state import RunState
 from perdure.store.memory import MemoryStore
@@ -181,3 +182,25 @@ async def test_what_a_fold_says_of_a_run_at_each_seq() -> None:
     assert state.outcome() == {"output": "done"}
     assert state.context == {"round": 1, "caught": True, "k1": 1, "k2": 2, "lost": True}
     assert state.unread_signals() == [{"name": "unread", "seq": next(e.seq for e in events if "unread" in str(e.data))}]
+
+
+@workflow
+async def asking(run: Run) -> str:
+    return str(await run.ask("Well?"))
+
+
+@pytest.mark.parametrize(("end", "status"), [(1, "pending"), (3, "running"), (4, "waiting"), (5, "paused")])
+async def test_a_cancel_that_was_asked_for_stands_alike_in_fold_and_index(end: int, status: str) -> None:
+    """Until its end the run is running, or pending if nothing of it was: it waits for nobody any more."""
+    async with Runtime(MemoryStore()) as runtime:
+        handle: RunHandle[Any] = await runtime.start(asking, id="r1")
+        async for event in handle.events():
+            if event.kind == "run.suspended":
+                break
+        await handle.pause()
+        state = fold_all("r1", [event async for event in handle.events(follow=False)][:end])
+    assert state.status == status
+    [cancel] = decide.cancel(state, "enough", None)
+    assert cancel.change is not None
+    event = Event("r1", end + 1, cancel.kind, 0, None, None, None, "person", None, b"", b"", b'{"reason":"enough"}')
+    assert fold(state, event).status == cancel.change.status == ("pending" if status == "pending" else "running")

@@ -61,6 +61,8 @@ def test_memory() -> None:
         ("sqlite://", "sqlite:///"),
         ("sqlite:///", "sqlite:///"),
         ("sqlite:///directory/", "sqlite:///"),
+        ("sqlite:///.", "sqlite:///"),
+        ("sqlite:////var/..", "sqlite:///"),
         ("sqlite:///a.db?mode=ro", ""),
         ("sqlite:///a.db#x", ""),
         ("memory://name", ""),

@@ -67,6 +67,20 @@ async def test_a_failed_commit_is_a_typed_error_and_the_store_goes_on(
     await store.close()
 
 
+async def test_failed_writes_are_counted_and_the_newest_error_is_known(store_path: Path, vfs: Faulty) -> None:
+    store = await opened(store_path, vfs)
+    head = await start(store, "a")
+    assert (store.failures, store.failure) == (0, None)
+    with vfs.failing("write", "-wal", apsw.FullError("no room")):
+        for _ in range(2):
+            await raises(StoreWriteError, commit(store, command("a", head)))
+    await written(store, command("a", head))
+    assert store.failures == 2
+    assert store.failure is not None
+    assert "no room" in store.failure.message
+    await store.close()
+
+
 @pytest.mark.parametrize("fault", ["io error", "sync fails"])
 async def test_a_commit_that_cannot_be_settled_is_unknown(store_path: Path, vfs: Faulty, fault: str) -> None:
     """While the fault lasts nobody can say what the log holds; every append fails, and none does later."""

@@ -18,8 +18,8 @@ from perdure.core.errors import (
     NotAStoreError,
     StoreClosedError,
     StoreCorruptError,
+    StoreUrlError,
     StoreVersionError,
-    StoreWriteError,
 )
 from perdure.store.port import Lease
 from perdure.store.sqlite import SQLiteStore
@@ -155,13 +155,22 @@ async def test_a_cut_file_is_named_as_such(tmp_path: Path) -> None:
         await store.open()
 
 
-async def test_a_place_where_nothing_can_be_made_is_a_write_error(tmp_path: Path) -> None:
+async def test_a_path_where_no_file_can_be_is_no_store_url(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreWriteError):
-        await new_store(tmp_path / "file" / "runs.db").open()
     (tmp_path / "directory").mkdir()
-    with pytest.raises(StoreWriteError):
-        await new_store(tmp_path / "directory").open()
+    for path in (tmp_path / "file" / "runs.db", tmp_path / "directory", Path("/proc/runs.db"), tmp_path / ("x" * 300)):
+        with pytest.raises(StoreUrlError) as caught:
+            await new_store(path).open()
+        assert "sqlite:///" in caught.value.hint
+
+
+async def test_git_ignores_a_default_directory_that_was_made_here_and_no_other(tmp_path: Path) -> None:
+    await make(tmp_path / ".perdure" / "runs.db")
+    assert (tmp_path / ".perdure" / ".gitignore").read_text().splitlines()[-1] == "*"
+    (tmp_path / "old" / ".perdure").mkdir(parents=True)
+    await make(tmp_path / "old" / ".perdure" / "runs.db")
+    await make(tmp_path / "data" / "runs.db")
+    assert len(list(tmp_path.rglob(".gitignore"))) == 1
 
 
 async def test_many_processes_may_make_one_store(tmp_path: Path) -> None:
