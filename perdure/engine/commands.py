@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -75,9 +76,17 @@ async def _append(services: Services, run_id: str, head: Head, decisions: list[D
     ]
     try:
         return await services.writer.append(Append(run_id, drafts, head))
+    except asyncio.CancelledError:  # its sender awaits it no more, but it may be committed yet
+        settled = asyncio.ensure_future(services.writer.drained())
+        settled.add_done_callback(lambda _: _announce(services, run_id))
+        raise
     finally:  # also of a commit that was not confirmed, its executor must hear
-        services.hub.touched(run_id)
-        services.due()
+        _announce(services, run_id)
+
+
+def _announce(services: Services, run_id: str) -> None:
+    services.hub.touched(run_id)
+    services.due()
 
 
 def _omitted(name: str, value: Any) -> bool:

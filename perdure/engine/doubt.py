@@ -99,7 +99,7 @@ async def _probed(made: StepCall) -> dict[str, Any] | None:
             answer = await probe(*args, **kwargs)
         else:
             answer = await execution.services.threads.run(probe, *args, **kwargs)
-        value = made.step.output.tree(answer.output) if isinstance(answer, Done) else None
+        value = _fitting(made, made.step.output.tree(answer.output)) if isinstance(answer, Done) else None
     except RunAbandoned:
         raise
     except Exception as error:
@@ -128,8 +128,13 @@ async def _asked(made: StepCall) -> dict[str, Any]:
 async def _done_value(made: StepCall, resolution: dict[str, Any]) -> bytes:
     """The recorded bytes of the value that a doubt was resolved with, validated against the step's return type."""
     tree = await made.execution.value_of(resolution, "value")
-    output = made.step.output
-    return output.dump(output.check_input(codec_for(Any).load_json(tree)))
+    return made.step.output.dump(made.step.output.check_input(codec_for(Any).load_json(tree)))
+
+
+def _fitting(made: StepCall, tree: Any) -> Any:
+    """A probe's value, if it can be taken from the journal too: what cannot would be probed for again and again."""
+    made.step.output.check_input(codec_for(Any).load_json(tree))
+    return tree
 
 
 def _settle(made: StepCall, record: Record, kind: str, payload: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 from typing import Any, Final
 
-from perdure.core.errors import PerdureError, RetryAfter, StepFailed, StepResultError, StepTimeout, ValueRefusedError
+from perdure.core.errors import PerdureError, RetryAfter, StepFailed, StepResultError, StepTimeout
 from perdure.core.policies import LEAST_RETRY_AFTER_S, StepPolicy
 from perdure.core.secrets import redact_shapes
 from perdure.core.values import codec_for
@@ -44,9 +44,9 @@ def _text(error: BaseException) -> str:
         return f"(its text cannot be shown: {type(problem).__name__})"
 
 
-def _member(error: BaseException, name: str) -> Any:
+def _member(thing: object, name: str) -> Any:
     try:
-        return getattr(error, name, None)
+        return getattr(thing, name, None)
     except Exception:  # a property of the author's that fails; the failure is recorded without it
         return None
 
@@ -63,9 +63,9 @@ def origin_of(error: BaseException | None) -> tuple[str, str] | None:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        origin = getattr(error, "_perdure_origin", None)
-        if origin is not None:
-            return origin  # type: ignore[no-any-return]
+        origin = _member(error, "_perdure_origin")
+        if isinstance(origin, tuple):
+            return origin
         error = error.__cause__ or error.__context__
     return None
 
@@ -83,7 +83,7 @@ def arguments_of(error: BaseException) -> list[Any] | None:
         args += [error.filename] if error.filename2 is None else [error.filename, None, error.filename2]
     try:
         return codec_for(Any).tree(args)  # type: ignore[return-value]
-    except ValueRefusedError:
+    except Exception:  # whatever the author's objects do when they are looked at
         return None
 
 
@@ -107,7 +107,7 @@ def revive(data: dict[str, Any], policy: StepPolicy, run_id: str, scope: str, ke
             try:
                 return with_origin(declared(*_loaded_list(error["args"])), scope, key)
             except Exception as problem:
-                message = f"{message} ({declared.__name__} could not be made again: {problem})"
+                message = f"{message} ({declared.__name__} could not be made again: {_text(problem)})"
     cls = StepTimeout if error["code"] == "step_timeout" else StepFailed
     failed = cls(
         message,
@@ -133,13 +133,14 @@ def asked_to_wait_s(error: BaseException, now_ms: int) -> float | None:
     """
     if isinstance(error, RetryAfter):
         return _bounded_s(error.delay_s)
-    response = getattr(error, "response", None)
-    if getattr(response, "status_code", None) not in (429, 503):
+    response = _member(error, "response")
+    if _member(response, "status_code") not in (429, 503):
         return None
-    header = getattr(response, "headers", {}).get("retry-after")
-    if header is None:
+    try:
+        header = response.headers.get("retry-after")
+    except Exception:  # a response that was never read, or is none
         return None
-    return _bounded_s(_header_s(str(header), now_ms))
+    return None if header is None else _bounded_s(_header_s(str(header), now_ms))
 
 
 def _bounded_s(delay_s: float) -> float:
@@ -155,7 +156,7 @@ def _header_s(header: str, now_ms: int) -> float:
     except ValueError:
         try:
             return email.utils.parsedate_to_datetime(header).timestamp() - now_ms / 1000
-        except ValueError:
+        except (ValueError, OverflowError):
             return 1.0
 
 
@@ -163,4 +164,4 @@ def is_refused_for_now(error: BaseException) -> bool:
     """Whether the other side said 429: it did nothing, and may be asked again."""
     if isinstance(error, RetryAfter):
         return True
-    return getattr(getattr(error, "response", None), "status_code", None) == 429
+    return bool(_member(_member(error, "response"), "status_code") == 429)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import orjson
@@ -25,7 +25,7 @@ from perdure.engine.large import INLINE_BYTES, by_reference, resolved
 from perdure.journal.chain import genesis
 from perdure.journal.fold import fold
 from perdure.journal.state import RunState
-from perdure.store.port import Append, ArtifactRow, NewRun
+from perdure.store.port import Append, Appended, ArtifactRow, NewRun
 from perdure.workflow.function import Workflow
 from perdure.workflow.graph import Graph
 
@@ -157,7 +157,6 @@ class Starting(Commanding):
         self, run_id: str, graph: Graph, data: bytes, manifest: dict[str, Any], *, actor: str | None = None
     ) -> None:
         """Append `run.started` and, where there is room, execute the run here at once."""
-        services = self._services
         worker = self.worker
         artifacts: list[ArtifactRow] = []
         draft = self._started(graph, data, manifest, artifacts, actor)
@@ -174,8 +173,9 @@ class Starting(Commanding):
             owner=self.worker_id if adopt else None,
         )
         append = Append(run_id, [draft], Head(0, genesis(run_id)), create=create, artifacts=artifacts)
+        appending = self._writer.append(append)
         try:
-            appended = await self._writer.append(append)
+            appended = await (appending if adopt else asyncio.shield(self._announced(appending)))
         except RunConflictError:
             await self._same_start(run_id, graph, data)
             return
@@ -188,8 +188,12 @@ class Starting(Commanding):
                 run_id, 1, draft.kind, draft.time_ms, None, None, None, draft.actor, 0, b"", draft.salt, draft.payload
             )
             worker.adopt(run_id, fold(RunState(run_id), event), appended.head, 1)
-        else:
-            services.due()
+
+    async def _announced(self, appending: Awaitable[Appended]) -> Appended:
+        """A start that workers are told of once it is durable, also when its caller awaits it no more."""
+        appended = await appending
+        self._services.due()
+        return appended
 
     def _started(
         self, graph: Graph, data: bytes, manifest: dict[str, Any], artifacts: list[ArtifactRow], actor: str | None

@@ -63,10 +63,10 @@ class Ticking(Commanding):
         execution = self._owned.get(run_id) or await self._own(run_id)
         if execution is None:
             return await self._found(run_id)
+        task = self._owned_tasks[run_id]  # it may be over, and forgotten, once what others appended is known
         if execution.log.error is None:
             await execution.log.caught_up()
         execution.admit(max_steps)
-        task = self._owned_tasks[run_id]
         idle = asyncio.ensure_future(execution.idle.wait())
         await asyncio.wait({task, idle}, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()

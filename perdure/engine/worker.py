@@ -200,7 +200,8 @@ class Worker:
         return execution
 
     def recheck(self, run_id: str) -> None:
-        """The commit that gave a run to this worker was not confirmed: take the run up if it is there."""
+        """The commit that gives a run to this worker was not confirmed, or nobody awaits it now: take the run up if it
+        is there, or comes yet."""
         self._spawn(run_id, self._retry_later(run_id))
 
     def held(self) -> list[str]:
@@ -302,10 +303,13 @@ class Worker:
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
             if run_id in self.executions:
                 return  # it was taken up in the meantime
+            settled = not self._services.writer.busy
             try:
                 claimed = await self._services.store.claim_run(self.lease, run_id)
             except RunNotFoundError:
-                return
+                if settled:
+                    return
+                continue  # its start may still be on the way to the disk
             except StoreError:
                 continue
             if claimed is not None:
