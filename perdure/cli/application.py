@@ -11,9 +11,10 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from perdure.cli import checking, commanding, executing, looking
+from perdure.cli import checking, commanding, drafting, executing, looking
 from perdure.cli.exits import INTERRUPTED, USAGE, code_of
 from perdure.cli.output import Output
+from perdure.cli.signs import adapt
 from perdure.core.errors import PerdureError, StoreWriteError
 from perdure.core.version import VERSION
 
@@ -32,6 +33,7 @@ HEADINGS: Final[dict[str, tuple[Command, ...]]] = {
         commanding.retry,
         commanding.resolve,
     ),
+    "Pipelines and pictures": (drafting.validate, drafting.graph, drafting.fmt),
     "Check": (checking.verify, checking.doctor, checking.version),
 }
 EPILOG: Final = (
@@ -91,8 +93,7 @@ def invoke(arguments: Sequence[str]) -> int:
         The exit code.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a sign shows its number
+        adapt(stream)
     output = Output(json="--json" in arguments)
     try:
         code = get_command(application()).main(

@@ -14,7 +14,10 @@ from perdure.cli.place import Place
 
 
 def run(
-    file: Annotated[str, typer.Argument(metavar="FILE[:NAME]", help="A Python file, and the workflow in it.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE[:NAME]", help="A Python file, and the workflow in it; or a pipeline, FILE.dot."),
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", "-i", metavar="K=V", help="An input; V is JSON if it parses as JSON, else text."),
@@ -77,7 +80,7 @@ def run(
 
 
 def worker(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Python files with workflows.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Python files with workflows, and pipelines.")],
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, metavar="N", help="How many runs are executed at once.")
     ] = 1000,

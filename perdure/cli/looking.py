@@ -91,7 +91,9 @@ def artifacts(
     run: RunArgument,
     get: Annotated[
         str | None,
-        typer.Option("--get", metavar="SHA", help="Give the bytes of this one (its name's beginning will do)."),
+        typer.Option(
+            "--get", metavar="SHA", help="Give the bytes of this one (its beginning will do); base64 with --json."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where the bytes go; standard output if omitted.")

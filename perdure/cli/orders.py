@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import orjson
 
 from perdure.cli import given
+from perdure.cli.definitions import definition_of, definitions_beside, named_in
 from perdure.cli.place import Place
 from perdure.core.errors import (
     InputError,
@@ -22,7 +23,6 @@ from perdure.core.secrets import payload_secret_shape
 from perdure.engine.large import resolved
 from perdure.store.port import Durability, RunRow
 from perdure.workflow.graph import Definition, Graph
-from perdure.workflow.loading import LoadedFile, load_definition, load_file, split_spec
 
 DURABILITIES: Final = ("full", "process")
 
@@ -71,22 +71,21 @@ async def prepare(place: Place, order: Order) -> Prepared:
     Raises:
         PerdureError: something is wrong with it; nothing was written.
     """
-    path, name = split_spec(order.file)
-    loaded = load_file(path)
+    definitions = definitions_beside(order.file)
     tree = given.inputs(order.inputs, order.input_file) if order.has_input else None
     for tag in order.tags:
         check_tag(tag)
     store = place.store(must_exist=False)
     row = await _existing(place, order.run_id) if order.run_id is not None else None
-    graph = _choose(order.file, loaded, name, row).compile()
+    graph = _choose(order.file, definitions, row).compile()
     if row is not None and tree is None:
-        return Prepared(loaded.definitions, graph, None, row)
+        return Prepared(definitions, graph, None, row)
     raw = _checked(graph, tree, order)
     if row is not None:
         await _check_same_input(place, graph, raw, row)
     elif place.file(store) is None and order.detach:
         raise InputError("a run in memory ends with this process", hint="--detach needs another store", url=place.url)
-    return Prepared(loaded.definitions, graph, raw, row)
+    return Prepared(definitions, graph, raw, row)
 
 
 async def _existing(place: Place, run_id: str) -> RunRow | None:
@@ -98,12 +97,12 @@ async def _existing(place: Place, run_id: str) -> RunRow | None:
         return None
 
 
-def _choose(spec: str, loaded: LoadedFile, name: str | None, row: RunRow | None) -> Definition:
+def _choose(spec: str, definitions: Sequence[Definition], row: RunRow | None) -> Definition:
     """The workflow that is meant: that of the run, if it exists."""
     if row is None:
-        return load_definition(spec)
-    found = [one for one in loaded.definitions if one.name == row.workflow]
-    if (name is not None and load_definition(spec).name != row.workflow) or not found:
+        return definitions[0] if len(definitions) == 1 else definition_of(spec)
+    found = [one for one in definitions if one.name == row.workflow]
+    if (named_in(spec) is not None and definition_of(spec).name != row.workflow) or not found:
         raise RunConflictError(
             f"run {row.run_id!r} is a run of workflow {row.workflow!r}",
             hint="give the file that has this workflow, or choose another id",

@@ -8,19 +8,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from perdure.cli.definitions import definitions_in
 from perdure.cli.exits import COMPLETED
 from perdure.cli.interrupts import Interrupts
 from perdure.cli.orders import check_durability
 from perdure.cli.output import Output
 from perdure.cli.place import Place
 from perdure.cli.times import now_ms
+from perdure.cli.trouble import Trouble
 from perdure.core.errors import RunNotFoundError, StoreError
+from perdure.engine.execution import Execution
 from perdure.engine.loading import read_ending
 from perdure.engine.runtime import Runtime
 from perdure.engine.services import Limits
 from perdure.store.port import RunFilter
 from perdure.workflow.graph import Definition
-from perdure.workflow.loading import load_definition, load_file, split_spec
 
 LOOK_S: Final = 0.1
 """How often it is seen what was claimed, and whether anything is left to do."""
@@ -56,7 +58,8 @@ async def serve(place: Place, output: Output, service: Service) -> int:
         async with runtime:
             journal = _Journal(runtime, output)
             journal.began(runtime.registry.names(), place.url)
-            watching = asyncio.ensure_future(_watch(runtime, journal, stopping, once=service.once))
+            trouble = Trouble(runtime.store, output)
+            watching = asyncio.ensure_future(_watch(runtime, journal, trouble, stopping, once=service.once))
             await stopping.wait()
             if interrupts.received is not None:
                 await runtime.drain()
@@ -65,16 +68,14 @@ async def serve(place: Place, output: Output, service: Service) -> int:
             with suppress(StoreError):
                 await journal.look()
             journal.ended()
+    if trouble.damage is not None:
+        raise trouble.damage
     return COMPLETED
 
 
 def _definitions(files: tuple[str, ...]) -> Iterator[Definition]:
     for file in files:
-        path, name = split_spec(file)
-        if name is not None:
-            yield load_definition(file)
-        else:
-            yield from load_file(path).definitions
+        yield from definitions_in(file)
 
 
 class _Journal:
@@ -82,11 +83,11 @@ class _Journal:
 
     def __init__(self, runtime: Runtime, output: Output) -> None:
         self._runtime = runtime
-        self._output = output
-        self._held: set[str] = set()
+        self.output = output
+        self._held: dict[str, Execution | None] = {}
         self._news: list[tuple[str, str]] = []
-        runtime.on_ended(lambda run_id, status: self._news.append((run_id, status)))
-        runtime.on_waiting(lambda run_id: self._news.append((run_id, "waiting")))
+        runtime.on_ended(self._heard)
+        runtime.on_waiting(lambda run_id: self._heard(run_id, "waiting"))
 
     def began(self, workflows: list[str], url: str) -> None:
         """The worker is ready."""
@@ -100,16 +101,31 @@ class _Journal:
 
     async def look(self) -> None:
         """Say what was claimed, waits, was let go of, or ended since the last look."""
+        executions = self._runtime.worker.executions
+        for run_id in executions:
+            self._see(run_id)
         news, self._news = self._news, []
-        held = set(self._runtime.worker.executions)
-        for run_id in dict.fromkeys([*held, *(run_id for run_id, _ in news)]):
-            if run_id not in self._held:
-                self._tell(run_id, "claimed")
+        gone = [run_id for run_id in self._held if run_id not in executions]
+        for run_id in gone:
+            del self._held[run_id]
         for run_id, what in news:
             self._tell(run_id, what, await self._cause(run_id) if what == "failed" else "")
-        for run_id in self._held - held - {run_id for run_id, _ in news}:
-            await self._tell_if_paused(run_id)
-        self._held = held
+        told = {run_id for run_id, _ in news}
+        for run_id in gone:
+            if run_id not in told:
+                await self._tell_if_paused(run_id)
+
+    def _heard(self, run_id: str, what: str) -> None:
+        """At the instant of the commit: whatever a run does, it was claimed before."""
+        self._see(run_id)
+        self._news.append((run_id, what))
+
+    def _see(self, run_id: str) -> None:
+        """Note a claim that was not noted yet; each claim has an execution of its own, except where it only ended."""
+        execution = self._runtime.worker.executions.get(run_id)
+        if run_id not in self._held or (execution is not None and self._held[run_id] is not execution):
+            self._held[run_id] = execution
+            self._news.append((run_id, "claimed"))
 
     async def _tell_if_paused(self, run_id: str) -> None:
         with suppress(RunNotFoundError):
@@ -126,19 +142,22 @@ class _Journal:
         self._write(data, f"run {run_id}: {what}" + (f" ({reason})" if reason else ""))
 
     def _write(self, data: dict[str, Any], text: str) -> None:
-        if self._output.json:
-            self._output.record(data)
+        if self.output.json:
+            self.output.record(data)
         else:
-            self._output.note(text)
+            self.output.note(text)
 
 
-async def _watch(runtime: Runtime, journal: _Journal, stopping: asyncio.Event, *, once: bool) -> None:
-    idle = 0
+async def _watch(runtime: Runtime, journal: _Journal, trouble: Trouble, stopping: asyncio.Event, *, once: bool) -> None:
+    idle = stuck = 0
     while not stopping.is_set():
+        trouble.look()
         with suppress(StoreError):  # the engine asks a store that cannot be read again, and so does this
             await journal.look()
             idle = idle + 1 if once and await _is_idle(runtime) else 0
-        if idle >= IDLE_LOOKS:
+        if once and trouble.damage is not None and not runtime.worker.executions:
+            stuck += 1  # what cannot be read is asked for again and again
+        if max(idle, stuck) >= IDLE_LOOKS:
             stopping.set()
         await asyncio.sleep(LOOK_S)
 

@@ -207,6 +207,17 @@ def as_work(item: Any) -> Callable[[], Awaitable[Any]]:
     return work
 
 
+class Call:
+    """A call that is made when its branch begins."""
+
+    def __init__(self, fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        self._fn = fn
+        self._args = args
+
+    def __call__(self) -> Awaitable[Any]:
+        return self._fn(*self._args)
+
+
 class BranchContext:
     """What `run.branch(key)` gives: `async with run.branch("left") as left: …`."""
 

@@ -3,12 +3,14 @@ its outcome once, in the order in which outcomes were taken."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import orjson
 
 from perdure.core import kinds
+from perdure.core.durations import Duration
 from perdure.core.errors import (
     ChildFailed,
     InputTypeError,
@@ -20,10 +22,12 @@ from perdure.core.errors import (
 from perdure.core.events import Event, IndexChange
 from perdure.core.ids import child_run_id
 from perdure.engine import waiting
+from perdure.engine.current import current_step
 from perdure.engine.failures import with_origin
-from perdure.engine.large import by_reference
-from perdure.engine.loading import read_ending
+from perdure.engine.large import by_reference, resolved
+from perdure.engine.loading import load_state, read_ending
 from perdure.journal.state import TERMINAL
+from perdure.workflow.steps import Step, step
 
 if TYPE_CHECKING:
     from perdure.engine.execution import Execution
@@ -47,17 +51,77 @@ class ChildHandle(Generic[R]):
         self._graph = graph
         self.id = child_id
 
-    async def result(self) -> R:
+    async def result(self, *, timeout: Duration | None = None) -> R:
         """Wait until the child has ended, and take its outcome.
+
+        Args:
+            timeout: how long to wait; the child goes on after it.
 
         Raises:
             ChildFailed: it ended `failed` or `cancelled`; `details` holds its status and error.
+            WaitTimeout: it has not ended in time.
         """
-        return cast(R, await self._run._child_result(self.id, self._graph))
+        return cast(R, await self._run._child_result(self.id, self._graph, timeout))
+
+    async def status(self) -> ChildStatus:
+        """Look at the child, as a fact: a replay sees the same."""
+        return await self._run.step(_look(self._run._execution), self.id)
+
+    async def signal(self, name: str, payload: Any = None, *, match: str | None = None) -> bool:
+        """Send the child a signal, once; whether it could still be sent.
+
+        Args:
+            name: of the signal.
+            payload: JSON data.
+            match: the key that the child may ask for.
+        """
+        return await self._run.step(_send(self._run._execution), self.id, name, payload, match)
 
     async def cancel(self, reason: str = "") -> None:
         """Ask the child to end; `result` then raises `ChildFailed`."""
         await self._run._cancel_child(self.id, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStatus:
+    """What a child was doing when its parent looked.
+
+    Attributes:
+        status: of the run.
+        node: the node that it is in, or was in last.
+        state: its key-value context, as far as it is committed.
+    """
+
+    status: str
+    node: str | None
+    state: dict[str, Any]
+
+
+def _look(execution: Execution) -> Step[[str], ChildStatus]:
+    store = execution.services.store
+
+    @step(kind="read", name="look_at_child")
+    async def look_at_child(child: str) -> ChildStatus:
+        loaded = await load_state(store, child)
+        if loaded is None:
+            return ChildStatus("pending", None, {})
+        state, _ = loaded
+        active = next(iter(state.active), None)
+        node = active.rpartition("#")[0] if active is not None else state.last.name if state.last is not None else None
+        return ChildStatus(state.status, node, {name: await resolved(store, it) for name, it in state.context.items()})
+
+    return look_at_child
+
+
+def _send(execution: Execution) -> Step[[str, str, Any, str | None], bool]:
+    signal_run = execution.services.signal_run
+    assert signal_run is not None
+
+    @step(kind="idempotent", name="signal_child")
+    async def signal_child(child: str, name: str, payload: Any, match: str | None) -> bool:
+        return await signal_run(child, name, payload, match, current_step().idempotency_key)
+
+    return signal_child
 
 
 async def spawn(
@@ -117,7 +181,9 @@ async def _record_spawn(
         raise RunAbandoned("the spawn was withdrawn")
 
 
-async def take_outcome(execution: Execution, scope: Scope, child_id: str, graph: Graph) -> Any:
+async def take_outcome(
+    execution: Execution, scope: Scope, child_id: str, graph: Graph, deadline: dict[str, int]
+) -> Any:
     """Wait for a child and take its outcome; a child that was settled before gives the recorded one."""
     asked = {"child": child_id}
     event = await waiting.wait(
@@ -126,10 +192,12 @@ async def take_outcome(execution: Execution, scope: Scope, child_id: str, graph:
         f"child.{child_id[:13]}",
         None,
         asked,
-        {"wait": "child", **asked},
+        {"wait": "child", **asked, **deadline},
         known=_taken(execution, child_id),
     )
     data = event.data
+    if data.get("outcome") == "timed_out":
+        await waiting.result_of(execution, event, scope, f"child {child_id}")
     if data["status"] == "completed":
         try:
             return graph.output.load_json(await execution.value_of(data, "output"))
@@ -158,7 +226,7 @@ def _taken(execution: Execution, child_id: str) -> Event | None:
 async def settle_children(execution: Execution) -> None:
     """Append `child.settled` for each child that is waited for and has ended."""
     for waiter in list(execution.waiters.values()):
-        if waiter.child is None or waiter.future.done() or execution.stopping is not None:
+        if waiter.child is None or waiter.future.done() or waiter.resolving or execution.stopping is not None:
             continue
         taken = _taken(execution, waiter.child)
         if taken is not None:

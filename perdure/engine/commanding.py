@@ -10,6 +10,7 @@ import orjson
 from perdure.core.errors import (
     InputError,
     NotFoundError,
+    RunEndedError,
     SecretLeakError,
     StateError,
     WaitNotFoundError,
@@ -136,6 +137,16 @@ class Commanding(Face):
             return
         if await recover(self._services, claimed) is not None:
             await self.store.release(self._services.lease, [run_id])
+
+    async def _signal_child(self, run_id: str, name: str, payload: Any, match: str | None, command_id: str) -> bool:
+        """Send a child a signal; whether it was there to be sent one."""
+        try:
+            await self.signal(
+                name, payload, run_id=run_id, match=match, command_id=command_id, actor=self._services.actor
+            )
+        except (RunEndedError, NotFoundError):
+            return False
+        return True
 
     async def _cancel_child(self, run_id: str, *, reason: str, command_id: str) -> None:
         try:

@@ -209,6 +209,7 @@ class Execution(Strands):
             last=self.last,
             started=bool(self.visits),
             skip_tags=tuple(self.log.state.manifest.get("policy", {}).get("skip_tags", ())),
+            input=self.input_tree,
         )
 
     def _enter(self, route: Enter) -> bool:

@@ -8,6 +8,7 @@ import uuid as _uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 import orjson
@@ -34,10 +35,8 @@ from perdure.workflow.steps import Step
 
 if TYPE_CHECKING:
     from perdure.engine.execution import Execution
-    from perdure.workflow.flow import Flow
     from perdure.workflow.function import Workflow
-    from perdure.workflow.graph import Graph
-    from perdure.workflow.plan import Plan
+    from perdure.workflow.graph import Definition, Graph
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,6 +75,27 @@ class Run:
     def generation(self) -> int:
         """How often it was continued by `continue_as`."""
         return self._execution.generation
+
+    @property
+    def node(self) -> str:
+        """The node whose code this is."""
+        return self._root.node.rpartition("#")[0]
+
+    @property
+    def visit(self) -> int:
+        """Which visit of the node this is in this generation, from 1."""
+        return int(self._root.node.rpartition("#")[2])
+
+    @property
+    def visits(self) -> Mapping[str, int]:
+        """By node, how often it was entered in this generation."""
+        return MappingProxyType(self._execution.visits)
+
+    @property
+    def previous_node(self) -> str | None:
+        """The node that ended last in this generation."""
+        last = self._execution.last
+        return None if last is None else last.name
 
     @property
     def input(self) -> Mapping[str, Any]:
@@ -132,6 +152,7 @@ class Run:
         text: str,
         *,
         choices: Sequence[str] | None = None,
+        keys: Sequence[str] | None = None,
         kind: QuestionKind | None = None,
         default: Any = MISSING,
         timeout: Duration | None = None,
@@ -142,6 +163,7 @@ class Run:
         Args:
             text: the question.
             choices: what may be answered.
+            keys: a short form of each choice, which may be answered in its place.
             kind: `choice` (one of them; default where there are choices), `multiple` (a list of them), `confirm` (yes
                 or no), `text` (default without choices).
             default: the answer after the timeout.
@@ -162,7 +184,11 @@ class Run:
         names = list(choices or ())
         if choices is not None and (not names or len(set(names)) != len(names)):
             raise InputError("choices must be different, and at least one")
+        if keys is not None and (len(keys) != len(names) or len({*keys, *names}) != 2 * len(names)):
+            raise InputError("keys must be as many as the choices, and different from them and from each other")
         question: dict[str, Any] = {"kind": kind, "text": text, "choices": names}
+        if keys is not None:
+            question["keys"] = list(keys)
         data: dict[str, Any] = {"wait": "question", "question": question, **self._deadline(timeout)}
         if default is not MISSING:
             data |= {"has_default": True, "default": check_answer(question, default)}
@@ -271,7 +297,7 @@ class Run:
     async def spawn(self, workflow: Workflow[..., R], /, *args: Any, key: str, **kwargs: Any) -> ChildHandle[R]: ...
     @overload
     async def spawn(
-        self, workflow: Flow | Plan | str, /, *args: Any, key: str | None = None, **kwargs: Any
+        self, workflow: Definition | str, /, *args: Any, key: str | None = None, **kwargs: Any
     ) -> ChildHandle[Any]: ...
     async def spawn(self, workflow: Any, /, *args: Any, **kwargs: Any) -> ChildHandle[Any]:
         """Start a child run. It goes on by itself; `await child.result()` takes its outcome.
@@ -291,12 +317,13 @@ class Run:
             scope.open = False
         return ChildHandle(self, child_id, graph)
 
-    async def _child_result(self, child_id: str, graph: Graph) -> Any:
+    async def _child_result(self, child_id: str, graph: Graph, timeout: Duration | None) -> Any:
         self._execution.check()
+        deadline = self._deadline(timeout)
         scope = self._scope()
         scope.enter("child")
         try:
-            return await children.take_outcome(self._execution, scope, child_id, graph)
+            return await children.take_outcome(self._execution, scope, child_id, graph, deadline)
         finally:
             scope.open = False
 
@@ -349,8 +376,8 @@ class Run:
         if limit is not None and limit < 1:
             raise InputError(f"limit must be at least 1, not {limit}")
         if isinstance(fn, Step):
-            return await self._join("map", key, [_Apply(self.step, fn, item) for item in items], limit)
-        return await self._join("map", key, [_Apply(fn, item) for item in items], limit)
+            return await self._join("map", key, [branching.Call(self.step, fn, item) for item in items], limit)
+        return await self._join("map", key, [branching.Call(fn, item) for item in items], limit)
 
     async def _join(
         self, name: str, key: str | None, work: list[Callable[[], Awaitable[Any]]], limit: int | None
@@ -567,14 +594,3 @@ class Run:
     def _append(self, kind: str, payload: bytes, scope: Scope, key: str) -> None:
         execution = self._execution
         execution.log.add(execution.services.draft(kind, payload, node=scope.node, scope=scope.path, key=key))
-
-
-class _Apply:
-    """A call that is made when its branch begins."""
-
-    def __init__(self, fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        self._fn = fn
-        self._args = args
-
-    def __call__(self) -> Awaitable[Any]:
-        return self._fn(*self._args)

@@ -84,6 +84,7 @@ class Runtime(Starting, Ticking, Watching):
             environ=self._environ,
             start_child=self._start_child,
             cancel_run=self._cancel_child,
+            signal_run=self._signal_child,
         )
         self._execute = execute
         self._worker: Worker | None = None

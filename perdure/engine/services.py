@@ -78,6 +78,7 @@ class Services:
     lease: Lease | None = None
     due: Callable[[], None] = lambda: None
     start_child: Callable[..., Awaitable[None]] | None = None
+    signal_run: Callable[[str, str, Any, str | None, str], Awaitable[bool]] | None = None
     cancel_run: Callable[..., Awaitable[None]] | None = None
     thread_places: asyncio.Semaphore = field(init=False)
     process_places: asyncio.Semaphore = field(init=False)

@@ -218,6 +218,7 @@ async def _resolve(execution: Execution, waiter: Waiter, draft: Draft) -> None:
             execution.settle(waiter, execution.own_event(draft))
             return
         waiter.resolving = False
+        execution.look_at_children()
         if waiter.kind == "signal" and not waiter.future.done():
             take_signal(execution, waiter)
     except Exception as error:

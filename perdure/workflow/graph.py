@@ -153,6 +153,7 @@ class Progress:
         last: the most recent result.
         started: whether any node was entered yet.
         skip_tags: states with one of these are skipped.
+        input: of the run, in recorded form.
     """
 
     completed: dict[str, NodeResult] = field(default_factory=dict)
@@ -160,6 +161,7 @@ class Progress:
     last: NodeResult | None = None
     started: bool = False
     skip_tags: tuple[str, ...] = ()
+    input: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Enter(NamedTuple):

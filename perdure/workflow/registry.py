@@ -40,7 +40,9 @@ class Registry:
             raise DuplicateWorkflowError(
                 f"two definitions are named {graph.name!r} ({_text(known)} and {_text(graph)})", workflow=graph.name
             )
-        self._definitions.setdefault(graph.name, definition)
+        if self._definitions.setdefault(graph.name, definition) is definition:
+            for other in getattr(definition, "children", ()):  # it may be another process that takes them up
+                self.register(other)
         return known
 
     def get(self, name: str) -> Graph:

@@ -9,20 +9,26 @@ import inspect
 from collections.abc import Iterator
 from typing import Final
 
-from perdure.core import errors
+from perdure.core import errors, pipeline_errors
 from perdure.core.errors import PerdureError
+from perdure.model import errors as model_errors
+from perdure.pipeline.commands import errors as command_errors
+from perdure.pipeline.drawing import errors as drawing_errors
 from tests.docs.pages import ROOT
 
+MODULES: Final = (errors, pipeline_errors, model_errors, command_errors, drawing_errors)
 PAGE: Final = ROOT / "docs" / "errors.md"
 BEGIN: Final = "<!-- made by tests/docs/error_table.py: begin -->\n"
 END: Final = "<!-- end -->\n"
 
 
 def error_classes(base: type[PerdureError] = PerdureError) -> Iterator[type[PerdureError]]:
-    """All classes of the tree that have a code of their own, in the order of the module."""
-    for value in vars(errors).values():
-        if inspect.isclass(value) and issubclass(value, base) and "code" in vars(value):
-            yield value
+    """All classes of the tree that have a code of their own, in the order of the modules."""
+    for module in MODULES:
+        for value in vars(module).values():
+            is_here = inspect.isclass(value) and value.__module__ == module.__name__
+            if is_here and issubclass(value, base) and "code" in vars(value):
+                yield value
 
 
 def rendered() -> str:

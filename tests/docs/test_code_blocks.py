@@ -48,6 +48,7 @@ def test_every_block_has_a_language_that_is_run(path: Path) -> None:
 @pytest.mark.time_limit(120)
 @pytest.mark.parametrize("path", [path for path in PAGES if read_page(path).blocks], ids=page_name)
 def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(ROOT.iterdir())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for block in read_page(path).blocks:
@@ -60,6 +61,7 @@ def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytes
                 json.loads(line)
         elif block.language == "toml":
             tomllib.loads(block.text)
+    assert {path for path in set(ROOT.iterdir()) - before if not path.name.startswith(".")} == set()
 
 
 def run_python(block: Block, folder: Path) -> None:

@@ -1,0 +1,193 @@
+"""`tool`: an external command, as a step of the kind that its `effect` names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from perdure.core.canonical import JSONValue
+from perdure.core.policies import InDoubt, StepKind
+from perdure.engine.current import current_step
+from perdure.pipeline.commands import (
+    Command,
+    CommandResult,
+    CommandStatusError,
+    allowed_environment,
+    collect_files,
+    run_command,
+    status_json,
+)
+from perdure.pipeline.journey import outcome_from
+from perdure.pipeline.outcome import Outcome, failure
+from perdure.pipeline.stage import Stage
+from perdure.workflow.steps import Step, step
+
+LATEST_S: Final = 24 * 3600.0
+"""How long a command without a timeout may take at most, where a doubt must be waited out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What is executed: recorded as the input of the step.
+
+    Args:
+        node: the stage's.
+        argv: the program and its arguments; empty for a command of the shell.
+        command: for the shell; empty for `argv`.
+        directory: where it runs.
+        timeout_s: how long it may take.
+    """
+
+    node: str
+    argv: tuple[str, ...]
+    command: str
+    directory: str
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a command did: recorded as the result of the step.
+
+    Args:
+        result: exit code, output, duration.
+        files: that it left in its stage directory, by path.
+        cancelled: it was killed because the run, or its branch, was cancelled.
+    """
+
+    result: CommandResult
+    files: dict[str, bytes] = field(default_factory=dict)
+    cancelled: bool = False
+
+
+async def run_tool(stage: Stage) -> Outcome:
+    """Run the command. An exit code other than 0 is a failed outcome; `status.json`, if it wrote one, decides."""
+    if not stage.pipeline.allow_commands:
+        return failure("running commands is off for this pipeline", retryable=False)
+    settings = stage.settings
+    if not settings.tool_argv and not settings.tool_command:
+        return failure("the tool has neither tool_command nor tool_argv", retryable=False)
+    own = stage.context.get_own("run")
+    directory = str(own["directory"]) if isinstance(own, dict) else str(Path.cwd())
+    call = ToolCall(
+        stage.id,
+        settings.tool_argv,
+        "" if settings.tool_argv else settings.tool_command,
+        directory,
+        settings.timeout_s,
+    )
+    done = await stage.run.step(_step_for(settings.effect, settings.in_doubt, settings.timeout_s), call)
+    for name, data in done.files.items():
+        if name != "status.json":
+            stage.keep(name, data)
+    return _outcome(stage, done)
+
+
+@cache
+def _step_for(kind: StepKind, in_doubt: InDoubt, timeout_s: float | None) -> Step[[ToolCall], ToolResult]:
+    """The step that runs commands of one kind. The command's own timeout comes first: that is a known outcome."""
+    options: dict[str, Any] = {}
+    if kind == "once":
+        options = {"in_doubt": in_doubt, "timeout": (timeout_s or LATEST_S) + 30.0}
+
+    @step(kind=kind, name="tool", **options)
+    async def tool(call: ToolCall) -> ToolResult:
+        return await _execute(call, answers_a_cancel=kind == "once")
+
+    return tool
+
+
+async def _execute(call: ToolCall, *, answers_a_cancel: bool) -> ToolResult:
+    info = current_step()
+    told = {
+        "PERDURE_IDEMPOTENCY_KEY": info.idempotency_key,
+        "PERDURE_RUN_ID": info.run_id,
+        "PERDURE_NODE": call.node,
+        "PERDURE_ATTEMPT": str(info.attempt),
+    }
+    with tempfile.TemporaryDirectory(prefix="perdure-stage-") as place:
+        stage_dir = Path(place)
+        command = Command(
+            argv=call.argv or None,
+            shell=call.command or None,
+            cwd=Path(call.directory),
+            environ=allowed_environment(os.environ, {**told, "PERDURE_STAGE_DIR": place}),
+            timeout_s=call.timeout_s,
+            stage_dir=stage_dir,
+        )
+        try:
+            result = await run_command(command)
+        except asyncio.CancelledError:
+            if not answers_a_cancel:
+                raise
+            return ToolResult(_KILLED, cancelled=True)  # the group is gone: that is known, nothing is in doubt
+        return ToolResult(result, dict(collect_files(stage_dir)))
+
+
+_KILLED: Final = CommandResult(
+    exit_code=None,
+    signal=9,
+    timed_out=False,
+    stdout="",
+    stderr="",
+    stdout_bytes=0,
+    stderr_bytes=0,
+    stdout_dropped=0,
+    stderr_dropped=0,
+    duration_s=0.0,
+)
+
+
+def _outcome(stage: Stage, done: ToolResult) -> Outcome:
+    result = done.result
+    updates: dict[str, JSONValue] = {
+        "tool.output": result.stdout,
+        "tool.exit_code": result.exit_code,
+        "tool.duration_s": round(result.duration_s, 3),
+        "last_stage": stage.id,
+    }
+    if done.cancelled:
+        return failure("the command was killed by a cancel", retryable=False).with_updates(updates)
+    if result.timed_out:
+        found = failure(f"the command did not end in {stage.settings.timeout_s:g} s")
+    else:
+        found = _by_status(done.files) or _by_exit_code(result)
+    return _with_output(found.with_updates(updates), result.stdout)
+
+
+def _with_output(outcome: Outcome, output: str) -> Outcome:
+    return Outcome(
+        outcome.status,
+        outcome.preferred_label,
+        outcome.suggested_next_ids,
+        outcome.context_updates,
+        outcome.notes,
+        outcome.failure_reason,
+        outcome.retryable,
+        output,
+    )
+
+
+def _by_status(files: Mapping[str, bytes]) -> Outcome | None:
+    """What the command itself said of its outcome."""
+    try:
+        found = status_json(files)
+    except CommandStatusError as error:
+        return failure(error.message, retryable=False)
+    return None if found is None else outcome_from(found)
+
+
+def _by_exit_code(result: CommandResult) -> Outcome:
+    if result.exit_code == 0:
+        return Outcome()
+    if result.exit_code is None:
+        return failure(f"the command was ended by signal {result.signal}")
+    last = next((line for line in reversed(result.stderr.splitlines()) if line.strip()), "")
+    reason = f"exit code {result.exit_code}" + (f": {last.strip()[:200]}" if last else "")
+    return failure(reason, retryable=result.exit_code != 127)

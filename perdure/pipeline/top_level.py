@@ -1,0 +1,227 @@
+"""The top level of a pipeline's run: each stage is a node, which ends by saying where the run goes on.
+
+What a later stage must know of an earlier one stands in the earlier one's recorded output: its outcome, how many stages
+there were so far, and whether a failure was passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from perdure.core.canonical import JSONValue
+from perdure.engine.run import Run
+from perdure.pipeline.blueprint import Blueprint, Place, Way
+from perdure.pipeline.context import Context, nested, updated
+from perdure.pipeline.document import Document
+from perdure.pipeline.handler_types import EXIT
+from perdure.pipeline.journey import GATES, Journey, outcome_from
+from perdure.pipeline.outcome import SATISFIED, Outcome
+from perdure.pipeline.run_context import RunContext, StageContext
+from perdure.pipeline.stage import Ended
+from perdure.workflow.graph import Done, Fail, Next
+from perdure.workflow.graph import Outcome as NodeOutcome
+
+if TYPE_CHECKING:
+    from perdure.pipeline.definition import Pipeline
+
+RESTART: Final = ".restart"
+"""The input of a generation that a loop restarted: `{"at", "stages", "failures"}`. No caller can give it, since no
+part of a context's key is empty."""
+
+
+class Restarted(dict[str, JSONValue]):
+    """What a loop that restarts begins anew with: by its type it is told from what a caller hands in."""
+
+
+REDIRECTS: Final = "redirects"
+"""How often the exit sent the run back for each gate."""
+SOURCE: Final = "pipeline.dot"
+"""The artifact that holds the text of the pipeline."""
+RUN: Final = "run"
+"""What was found when the run began: `{"directory", "simulated"}`."""
+
+
+class Before(NamedTuple):
+    """What was, when a stage begins.
+
+    Args:
+        ended: the stage before it.
+        stages: how many were begun before it.
+        failures: a failure was passed over.
+        edge: the place of the edge that led here among the document's; `None` for none.
+    """
+
+    ended: Ended | None = None
+    stages: int = 0
+    failures: bool = False
+    edge: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopLevel:
+    """Executes one node of a pipeline's graph.
+
+    Args:
+        pipeline: that is executed.
+        place: the node.
+    """
+
+    pipeline: Pipeline
+    place: Place
+
+    @property
+    def _blueprint(self) -> Blueprint:
+        return self.pipeline.blueprint
+
+    async def __call__(self, run: Run) -> NodeOutcome:
+        """See `perdure.workflow.graph.Handler`."""
+        context = RunContext(run)
+        before = self._before(run)
+        if before.stages == 0:
+            self._begin(run, context)
+        journey = Journey(self.pipeline, run, context, before.ended, before.stages + 1)
+        outcome = await journey.perform(self.place, run.visit, self._way(before.edge))
+        if self.place.settings.goal_gate:
+            journey.note_gates({self.place.id: outcome.status})
+        if self.place.type == EXIT:
+            return self._exit(journey, before, outcome)
+        return await self._go_on(journey, before, outcome)
+
+    # --- the beginning ------------------------------------------------------------------------------------------------
+
+    def _before(self, run: Run) -> Before:
+        """From the recorded output of the stage before, or from the input that a restarted loop began with."""
+        last = run.previous_node
+        if last is None:
+            told = run.input.get(RESTART)
+            if told is None:
+                return Before()
+            return Before(None, told["stages"], told["failures"], None)
+        output = run.outputs[last]
+        ended = Ended(last, outcome_from(output))
+        return Before(ended, output["stages"], output.get("failures", False), output.get("edge"))
+
+    def _begin(self, run: Run, context: RunContext) -> None:
+        """The first stage of all initialises the context: what was handed in, and the graph's attributes."""
+        directory, simulated = self.pipeline.surroundings(run)
+        context.set_own(RUN, {"directory": directory, "simulated": simulated})
+        if self.pipeline.source is not None:
+            run.put(self.pipeline.source, name=SOURCE, media_type="text/vnd.graphviz", kind="graphviz")
+        context.update(dict(initial_context(self._blueprint.document, run.input)))
+
+    def _way(self, edge: int | None) -> Way | None:
+        if edge is None:
+            return None
+        found = self._blueprint.document.edges[edge]
+        return next(way for way in self._blueprint.places[found.start].ways if way.edge is found)
+
+    # --- the way on ---------------------------------------------------------------------------------------------------
+
+    async def _go_on(self, journey: Journey, before: Before, outcome: Outcome) -> NodeOutcome:
+        place, way = journey.next_place(self.place, outcome)
+        if place is None:
+            return self._stopped(outcome)
+        passed_over = outcome.status == "fail" and way is not None and way.condition is None
+        failures = before.failures or passed_over
+        refused = self._bounded(journey, place)
+        if refused is not None:
+            return refused
+        if way is not None and way.settings.loop_restart:
+            await self._restart(journey, way, failures)
+        edge = None if way is None else self._blueprint.edge_places[id(way.edge)]
+        return self._next(journey, outcome, place.id, failures, edge)
+
+    def _next(self, journey: Journey, outcome: Outcome, target: str, failures: bool, edge: int | None) -> Next:
+        told = {key: value for key, value in outcome.to_dict().items() if key not in ("outcome", "context_updates")}
+        told["stages"] = journey.stages
+        if failures:
+            told["failures"] = True
+        if edge is not None:
+            told["edge"] = edge
+        return Next(target, output=told)
+
+    def _stopped(self, outcome: Outcome) -> Fail:
+        name = self.place.id
+        if outcome.status == "fail":
+            reason = outcome.failure_reason or "no reason was given"
+            return Fail(f"stage {name!r} failed: {reason}", code="stage_failed", details=_details(name, reason))
+        return Fail(f"no eligible edge leaves stage {name!r}", code="no_eligible_edge", details=_details(name))
+
+    def _bounded(self, journey: Journey, place: Place) -> Fail | None:
+        """The bounds on loops, each with an error of its own."""
+        limit = place.settings.max_visits
+        if journey.run.visits.get(place.id, 0) >= limit:
+            message = f"stage {place.id!r} was visited {limit} times, which is its limit (max_visits)"
+            return Fail(message, code="visit_limit", details=_details(place.id, limit=limit))
+        most = self._blueprint.settings.max_steps
+        if journey.stages >= most:
+            message = f"the run has come to {most} stages, which is its limit (max_steps)"
+            return Fail(message, code="step_limit", details=_details(place.id, limit=most))
+        return None
+
+    async def _restart(self, journey: Journey, way: Way, failures: bool) -> None:
+        assert isinstance(journey.context, RunContext)
+        journey.context.start_afresh()
+        told = Restarted(at=way.target, stages=journey.stages, failures=failures)
+        await journey.run.continue_as(**{RESTART: told})
+
+    # --- the exit -----------------------------------------------------------------------------------------------------
+
+    def _exit(self, journey: Journey, before: Before, outcome: Outcome) -> NodeOutcome:
+        assert isinstance(journey.context, RunContext)
+        gates = _own(journey.context, GATES)
+        unsatisfied = next(
+            (name for name in self._blueprint.gates if gates.get(name, "success") not in SATISFIED), None
+        )
+        if unsatisfied is not None:
+            return self._sent_back(journey, before, unsatisfied, outcome)
+        result: dict[str, Any] = {"status": "success", "completed_with_failures": before.failures}
+        if _own(journey.context, RUN).get("simulated"):
+            result["simulated"] = True
+        return Done(result | {"context": journey.context.clone()})
+
+    def _sent_back(self, journey: Journey, before: Before, gate: str, outcome: Outcome) -> NodeOutcome:
+        blueprint, settings = self._blueprint, self._blueprint.places[gate].settings
+        target = blueprint.target_of(
+            settings.retry_target,
+            settings.fallback_retry_target,
+            blueprint.settings.retry_target,
+            blueprint.settings.fallback_retry_target,
+        )
+        if target is None:
+            message = f"goal gate {gate!r} is not satisfied, and there is no retry target"
+            return Fail(message, code="goal_gate_unsatisfied", details=_details(gate))
+        redirects = _own(journey.context, REDIRECTS)
+        count = int(str(redirects.get(gate, 0))) + 1
+        limit = blueprint.settings.goal_gate_limit
+        if count > limit:
+            message = f"goal gate {gate!r} was not satisfied after {limit} redirects, which is the limit"
+            return Fail(message, code="goal_gate_limit", details=_details(gate, limit=limit))
+        refused = self._bounded(journey, blueprint.places[target])
+        if refused is not None:
+            return refused
+        journey.context.set_own(REDIRECTS, {**redirects, gate: count})
+        return self._next(journey, outcome, target, before.failures, None)
+
+
+def initial_context(document: Document, submitted: Mapping[str, JSONValue]) -> Context:
+    """What a run begins with: the context that was handed in, and the graph's attributes under `graph`.
+
+    Raises:
+        ContextKeyError: a key cannot be written.
+    """
+    graph: Context = {
+        key: str(one.value) if isinstance(one.value, str) else one.value for key, one in document.attributes.items()
+    }
+    return {**nested(submitted), "graph": updated({}, graph)}
+
+
+def _own(context: StageContext, key: str) -> Context:
+    value = context.get_own(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _details(node: str, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"node": node} | ({} if reason is None else {"failure_reason": reason}) | more
