@@ -137,7 +137,7 @@ KINDS: Final[dict[str, KindSpec]] = {
     CHILD_SPAWNED: KindSpec(1, ("child", "workflow", "fingerprint"), ("input", "detached")),
     CHILD_SETTLED: KindSpec(1, ("child", "status"), ("output", "error", "child_seq")),
     BRANCHES_JOINED: KindSpec(1, ("fingerprint", "count"), ("failed", "branches", "conflict")),
-    STATE_WRITTEN: KindSpec(1, ("fingerprint", "name"), ("value", "deleted")),
+    STATE_WRITTEN: KindSpec(1, ("fingerprint",), ("name", "value", "deleted", "values")),
     ARTIFACT_PUT: KindSpec(1, ("fingerprint", "artifact", "size"), ("name", "media_type", "artifact_kind")),
     PATCH_DECIDED: KindSpec(1, ("fingerprint", "patch", "active")),
     PAYLOAD_ERASED: KindSpec(1, ("seq", "fields"), ("command_id", "reason")),

@@ -108,7 +108,7 @@ def _look(execution: Execution) -> Step[[str], ChildStatus]:
         state, _ = loaded
         active = next(iter(state.active), None)
         node = active.rpartition("#")[0] if active is not None else state.last.name if state.last is not None else None
-        return ChildStatus(state.status, node, {name: await resolved(store, it) for name, it in state.context.items()})
+        return ChildStatus(state.status, node, {name: await resolved(store, it) for name, it in state.view().items()})
 
     return look_at_child
 

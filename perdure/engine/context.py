@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from perdure.core import kinds
+from perdure.core.canonical import canonical
 from perdure.core.errors import ValueRefusedError
 from perdure.core.ids import check_key
 from perdure.core.values import codec_for
@@ -80,6 +81,25 @@ class State(MutableMapping[str, Any]):
             raise KeyError(name)
         self._write(name, None)
 
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Set several keys at once: one record of the journal, where a key each would make as many.
+
+        Args:
+            values: by key.
+        """
+        run = self._run
+        written = {}
+        for name, value in values.items():
+            self._check(name)
+            written[name] = run._dump(value, f"state key {name!r}")
+        if len(written) < 2:
+            for name, data in written.items():
+                self._write(name, data)
+            return
+        told = canonical({name: sha256(data).hexdigest() for name, data in written.items()})
+        self._record("state.write", told, lambda: {"values": {n: self._value(data) for n, data in written.items()}})
+        run._scope().writes.update({name: orjson.loads(data) for name, data in written.items()})
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._run._scope().names())
 
@@ -96,20 +116,27 @@ class State(MutableMapping[str, Any]):
         self._run._execution.check()
 
     def _write(self, name: str, data: bytes | None) -> None:
-        run = self._run
-        execution = run._execution
-        scope = run._scope()
-        run._refuse_open(scope, f"state {name}")
-        key = scope.key_for(f"state.{name}", None)
-        record = scope.recall(key)
         told = b"" if data is None else data  # a deletion is not the writing of null
+        self._record(
+            f"state.{name}",
+            told,
+            lambda: {"name": name} | ({"deleted": True} if data is None else {"value": self._value(data)}),
+        )
+        self._run._scope().writes[name] = DELETED if data is None else orjson.loads(data)
+
+    def _value(self, data: bytes) -> orjson.Fragment:
+        return orjson.Fragment(by_reference(data, self._run._execution.log.keep))
+
+    def _record(self, name: str, told: bytes, payload: Callable[[], dict[str, Any]]) -> None:
+        """Record a write, unless it is recorded already; `told` is what is fingerprinted of it."""
+        run = self._run
+        scope = run._scope()
+        run._refuse_open(scope, name)
+        key = scope.key_for(name, None)
+        record = scope.recall(key)
         if record is not None:
-            drift.check_written(execution, scope, key, record, "state", told)
-        else:
-            payload: dict[str, Any] = {"fingerprint": sha256(told).hexdigest(), "name": name}
-            if data is None:
-                payload["deleted"] = True
-            else:
-                payload["value"] = orjson.Fragment(by_reference(data, execution.log.keep))
-            run._append(kinds.STATE_WRITTEN, orjson.dumps(payload), scope, key)
-        scope.writes[name] = DELETED if data is None else orjson.loads(data)
+            drift.check_written(run._execution, scope, key, record, "state", told)
+            return
+        run._append(
+            kinds.STATE_WRITTEN, orjson.dumps({"fingerprint": sha256(told).hexdigest(), **payload()}), scope, key
+        )

@@ -353,8 +353,11 @@ def _noted(state: RunState, event: Event) -> None:
 def _state_written(state: RunState, event: Event) -> None:
     _noted(state, event)
     data = event.data
-    value = DELETED if data.get("deleted") else data.get("value")
-    state.writes.setdefault(event.scope or "", {})[data["name"]] = value
+    writes = state.writes.setdefault(event.scope or "", {})
+    if "values" in data:
+        writes.update(data["values"])
+    else:
+        writes[data["name"]] = DELETED if data.get("deleted") else data.get("value")
 
 
 def _branches_joined(state: RunState, event: Event) -> None:

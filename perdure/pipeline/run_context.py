@@ -96,9 +96,9 @@ class RunContext:
         before: Context = {name: self.view[name] for name in sorted(touched) if name in self.view}
         after = updated(before, updates)
         check_names(after)
-        for name, value in after.items():
-            if name not in before or not same_value(before[name], value):
-                self._run.state[name] = value
+        self._run.state.write(
+            {name: value for name, value in after.items() if name not in before or not same_value(before[name], value)}
+        )
 
     def clone(self) -> Context:
         """See `StageContext.clone`."""

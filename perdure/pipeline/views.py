@@ -39,7 +39,7 @@ def has_failed(result: NodeResult) -> bool:
 
 def context_of(state: RunState) -> Context:
     """The context of a run; large values are marks that refer to artifacts."""
-    return {name: value for name, value in state.context.items() if not name.startswith(OWN)}
+    return {name: value for name, value in state.view().items() if not name.startswith(OWN)}
 
 
 def artifacts_of(events: Iterable[Event]) -> dict[str, str]:
