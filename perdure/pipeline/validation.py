@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from perdure.core.pipeline_errors import PipelineInvalidError, PipelineSyntaxError
+from perdure.pipeline.collection import paused_collection
 from perdure.pipeline.diagnostics import Diagnostic
 from perdure.pipeline.document import Document, Position
 from perdure.pipeline.rules import PipelineView, Rule, rule
 from perdure.pipeline.syntax import parse
 from perdure.pipeline.transforms import Transform, prepare, transform
+
+MANY: Final = 500
+"""From so many nodes on it is worth it to keep garbage collection away."""
 
 
 def validate_text(
@@ -53,8 +58,9 @@ def validate(document: Document, *, registered: Collection[str] = (), rules: Ite
         registered: handler types beside those of the dialect.
         rules: to check by; those of the dialect and those added by `@rule` if omitted.
     """
-    view = PipelineView(document, registered)
-    return sorted((found for one in rules for found in one(view)), key=_place)
+    with paused_collection(when=len(document.nodes) > MANY):
+        view = PipelineView(document, registered)
+        return sorted((found for one in rules for found in one(view)), key=_place)
 
 
 def require_valid(

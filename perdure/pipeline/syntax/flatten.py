@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from perdure.pipeline.collection import paused_collection
 from perdure.pipeline.document import Attribute, Document, DocumentEdge, DocumentNode, Position, Value
 from perdure.pipeline.syntax.parser import Parser
 from perdure.pipeline.syntax.source import Source
@@ -36,6 +37,10 @@ _OUTSIDE_OF_CLASS = re.compile(r"[^a-z0-9-]")
 _Attributes = dict[str, Attribute]
 
 
+LARGE: Final = 65_536
+"""From so many characters on it is worth it to keep garbage collection away."""
+
+
 def parse(text: str, *, file: str | None = None) -> Document:
     """Read a pipeline's text.
 
@@ -47,12 +52,13 @@ def parse(text: str, *, file: str | None = None) -> Document:
         PipelineSyntaxError: it is outside the grammar or a limit; it has the place of the first fault.
     """
     source = Source(text, file)
-    parser = Parser(source)
-    name = parser.head().name
-    flattening = _Flattening(Document(name.text, {}, {}, position=name.position), source)
-    flattening.block(parser.items(), _Scope({}, {}, ()), is_graph=True)
-    parser.comments_after()
-    flattening.add_classes()
+    with paused_collection(when=len(text) > LARGE):
+        parser = Parser(source)
+        name = parser.head().name
+        flattening = _Flattening(Document(name.text, {}, {}, position=name.position), source)
+        flattening.block(parser.items(), _Scope({}, {}, ()), is_graph=True)
+        parser.comments_after()
+        flattening.add_classes()
     return flattening.document
 
 

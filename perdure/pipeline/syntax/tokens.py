@@ -143,6 +143,16 @@ class Tokens:
 
     def _string(self, begin: int) -> str:
         text = self.source.text
+        end = text.find('"', begin + 1) + 1
+        raw = text[begin:end]
+        if raw and "\\" not in raw and "\n" not in raw:
+            self._offset = end
+            return raw
+        return self._string_with_escapes(begin)
+
+    def _string_with_escapes(self, begin: int) -> str:
+        """The same for a string of several lines, or with escapes, or without an end."""
+        text = self.source.text
         at = begin + 1
         while True:
             found = _QUOTE_OR_ESCAPE.search(text, at)
