@@ -58,14 +58,19 @@ class _Headed(TyperGroup):
                 )
 
 
-def application() -> typer.Typer:
-    """The application with all its commands."""
+def application(only: str | None = None) -> typer.Typer:
+    """The application with all its commands.
+
+    Args:
+        only: the one command that is going to be used: reading the options of all takes longer than many a command.
+    """
     # Plain help: `rich` alone would cost the time that `--help` may take.
     app = typer.Typer(cls=_Headed, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG)
     app.callback()(_perdure)
     for commands in HEADINGS.values():
         for command in commands:
-            app.command()(command)
+            if only is None or command.__name__ == only:
+                app.command()(command)
     return app
 
 
@@ -96,7 +101,7 @@ def invoke(arguments: Sequence[str]) -> int:
         adapt(stream)
     output = Output(json="--json" in arguments)
     try:
-        code = get_command(application()).main(
+        code = get_command(application(_command_in(arguments))).main(
             args=list(arguments) or ["--help"], prog_name="perdure", standalone_mode=False
         )
         return code if isinstance(code, int) else 0
@@ -114,6 +119,12 @@ def invoke(arguments: Sequence[str]) -> int:
         return 1
     except Exception as error:
         return _wrong_use(output, error)
+
+
+def _command_in(arguments: Sequence[str]) -> str | None:
+    """The command that stands first, if there is one of that name."""
+    names = {command.__name__ for commands in HEADINGS.values() for command in commands}
+    return next((word for word in arguments[:1] if word in names), None)
 
 
 def _wrong_use(output: Output, error: Exception) -> int:
