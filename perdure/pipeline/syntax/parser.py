@@ -208,10 +208,6 @@ class Parser:
         if token.kind != "word":
             self._refuse_key()
         key, position = token.text, token.position
-        plain = token.plain_string()
-        if plain is not None:
-            items.append(Assignment(key, Written(plain, f'"{plain}"'), position))
-            return
         if token.advance() != "=":
             self._refuse(f"the attribute {key} has no value", "write key=value")
         hoisted: list[Comment] = []

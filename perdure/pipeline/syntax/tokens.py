@@ -27,7 +27,6 @@ _LEXEME = re.compile(_PATTERN % r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9
 _VALUE = re.compile(_PATTERN % r"[A-Za-z0-9_.:-]+")
 _WORD, _SIGN, _QUOTE, _LINES, _COMMENT, _END = range(1, 7)
 _BLANKS = " \t\r"
-_PLAIN_STRING = re.compile(r'[ \t]*=[ \t]*"([^"\\\r\n]*)"')
 _QUOTE_OR_ESCAPE = re.compile(r'["\\]')
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _NO_COMMENTS: Final[list[Comment]] = []
@@ -122,22 +121,6 @@ class Tokens:
             else:
                 self.text, self.kind = "", "end"
             return self.kind
-
-    def plain_string(self) -> str | None:
-        """The string behind `=`, if that is all that comes before the next sign: most attributes are written so.
-
-        With an escape, a comment or a line end on the way there is none, and nothing has moved.
-
-        Returns:
-            What stands between the quotes; the token is then the sign behind it.
-        """
-        found = _PLAIN_STRING.match(self.source.text, self._offset)
-        if found is None:
-            return None
-        self._offset = found.end()
-        self.kind = "string"
-        self.advance()
-        return found[1]
 
     def value(self) -> str:
         """What the token stands for, if it is a string."""

@@ -96,7 +96,7 @@ class CountedPattern:
 def characters(text: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many characters are looked at while a text is read, one that is seen again counted again."""
     with monkeypatch.context() as patched:
-        for name in ("_LEXEME", "_VALUE", "_QUOTE_OR_ESCAPE", "_PLAIN_STRING"):
+        for name in ("_LEXEME", "_VALUE", "_QUOTE_OR_ESCAPE"):
             patched.setattr(tokens_module, name, CountedPattern(getattr(tokens_module, name)))
         source = Source(text)
         counted = source.text = CountedText(text)
