@@ -7,6 +7,7 @@ The blocks of a page share one fresh folder, in their order, so a block may use 
   input, in memory, and must give that result.
 * `console`: a transcript; see `transcripts.py`. What `make` would do is only asked for (`make --dry-run`), in the
   project's own folder: the targets themselves are run where the whole project is checked.
+* `dot`: a pipeline, which breaks no rule. One whose first line is `// NAME.dot` is kept under that name.
 * `json`, `toml`: parsed.
 * `text`: no code, but a picture or a pattern.
 """
@@ -25,14 +26,16 @@ from typing import Any, Final
 import pytest
 
 from perdure import RunHandle, Runtime
+from perdure.pipeline import validate_text
 from perdure.workflow.loading import load_file
 from tests.docs.pages import PAGES, ROOT, Block, read_page
 from tests.docs.transcripts import check, commands_of, environment_for, play
 
-LANGUAGES: Final = {"python", "console", "json", "toml", "text"}
+LANGUAGES: Final = {"python", "console", "dot", "json", "toml", "text"}
 # The plugin of this checkout, installed or not.
 PYTEST: Final = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:perdure", "-p", "perdure.testing.plugin"]
 _NAMED: Final = re.compile(r"# (?P<name>\w+\.py)")
+_NAMED_DOT: Final = re.compile(r"// (?P<name>\w+\.dot)")
 _RESULT: Final = re.compile(r"# result: (?P<json>.*)")
 
 
@@ -56,6 +59,8 @@ def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytes
             run_python(block, tmp_path)
         elif block.language == "console":
             run_console(block, tmp_path)
+        elif block.language == "dot":
+            check_pipeline(block, tmp_path)
         elif block.language == "json":
             for line in block.lines:
                 json.loads(line)
@@ -83,6 +88,13 @@ def run_python(block: Block, folder: Path) -> None:
     result = _RESULT.fullmatch(block.lines[-1])
     if result is not None:
         assert asyncio.run(result_of(file)) == json.loads(result["json"]), block.place
+
+
+def check_pipeline(block: Block, folder: Path) -> None:
+    assert [str(one) for one in validate_text(block.text)] == [], block.place
+    named = _NAMED_DOT.match(block.text)
+    if named:
+        (folder / named["name"]).write_text(block.text)
 
 
 async def result_of(file: Path) -> Any:
