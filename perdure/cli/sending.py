@@ -217,7 +217,12 @@ def question_commands(place: Place, question: Question) -> list[str]:
 
 def asked(question: Question) -> dict[str, Any]:
     """A question in the form in which it is recorded."""
-    return {"kind": question.kind, "text": question.text, "choices": list(question.choices)}
+    return {
+        "kind": question.kind,
+        "text": question.text,
+        "choices": list(question.choices),
+        "keys": list(question.keys),
+    }
 
 
 def question_data(place: Place, question: Question) -> dict[str, Any]:

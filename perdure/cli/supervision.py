@@ -169,9 +169,12 @@ class Supervisor:
             if self._waiting_since_s is None:
                 self._waiting_since_s = now_s
             return now_s - self._waiting_since_s >= self._patience_s
-        if code in (DOUBT, ANSWER):
-            return True
-        deadlines = [one.wait.deadline_ms for one in waits if one.wait.deadline_ms is not None]
+        # A question's own deadline is for whoever answers it; what else is due soon may change what is waited for.
+        deadlines = [
+            one.wait.deadline_ms
+            for one in waits
+            if one.wait.deadline_ms is not None and (one.wait.kind != "question" or code not in (DOUBT, ANSWER))
+        ]
         return not deadlines or min(deadlines) - now_ms() > SHORT_WAIT_MS
 
 

@@ -25,6 +25,7 @@ class Question:
     Attributes:
         run_id, wait_id: where it is asked; an answer names both.
         text, kind, choices: what is asked; kind `doubt` asks what became of a step.
+        keys: by which the choices may be named; empty, or one for each.
         deadline_ms: when it times out, if ever.
         has_default, default: what it takes then.
         step: the key of the step in doubt.
@@ -40,6 +41,7 @@ class Question:
     has_default: bool
     default: Any
     step: str | None
+    keys: tuple[str, ...] = ()
 
 
 class Watching(Face):
@@ -78,6 +80,7 @@ class Watching(Face):
                     bool(wait.data.get("has_default")),
                     wait.data.get("default"),
                     wait.data.get("subject"),
+                    tuple(question.get("keys") or ()),
                 )
             )
         return found

@@ -36,7 +36,8 @@ def backend_of(model: Model | None) -> Backend | None:
 
 def _telling(model: Callable[[ModelRequest], Any]) -> Callable[[ModelRequest], Any]:
     """The same function, with an outcome told as text: a reply is what is recorded."""
-    if not inspect.iscoroutinefunction(model):
+    called = model if inspect.isroutine(model) else type(model).__call__
+    if not inspect.iscoroutinefunction(called):
         return lambda request: _told(model(request))
 
     async def answer(request: ModelRequest) -> Any:

@@ -83,6 +83,7 @@ class Blueprint:
         start: the node that begins.
         gates: the nodes with `goal_gate=true`, in the order of the file.
         edge_places: by identity of an edge, its place among the document's edges.
+        asks_models: some stage may ask a model.
         keeps_threads: some stage may be told all of a thread.
     """
 
@@ -103,6 +104,7 @@ class Blueprint:
         self.start = next((name for name, kind in types.items() if kind == START), "")
         self.gates = tuple(name for name, place in self.places.items() if place.settings.goal_gate)
         self.edge_places = {id(edge): place for place, edge in enumerate(document.edges)}
+        self.asks_models = any(_asks_model(place) for place in self.places.values())
         self.keeps_threads = FULL in self._fidelities()
 
     def _fidelities(self) -> Iterator[str | None]:
@@ -116,6 +118,10 @@ class Blueprint:
     def target_of(self, *names: str) -> str | None:
         """The first of these that is a node."""
         return next((name for name in names if name in self.places), None)
+
+
+def _asks_model(place: Place) -> bool:
+    return place.type == CODERGEN or (place.type == FAN_IN and bool(place.settings.prompt))
 
 
 def _way(edge: DocumentEdge) -> Way:

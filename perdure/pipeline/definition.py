@@ -193,7 +193,7 @@ class Pipeline:
     def surroundings(self, run: Run) -> tuple[str, bool]:
         """Where commands run, and whether the answers of models are simulated: found once, when the run begins."""
         directory = str(self.directory or Path.cwd())
-        return directory, self._model is None and backend_of(None) is None
+        return directory, self.blueprint.asks_models and self._model is None and backend_of(None) is None
 
     def backend(self) -> Backend | None:
         """Who is asked at `codergen` stages."""

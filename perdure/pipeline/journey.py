@@ -115,7 +115,7 @@ class Journey:
         try:
             return outcome_of(await handler(stage), auto_status=stage.settings.auto_status)
         except StepFailed as error:
-            return failure(error.message, retryable=_is_worth_repeating(error))
+            return failure_of(error)
         except PerdureError as error:
             return failure(error.message, retryable=error.retryable)
         except Exception as error:
@@ -126,7 +126,7 @@ class Journey:
         try:
             self.context.update({**outcome.context_updates, **_told(outcome)})
         except ContextKeyError as error:
-            outcome = failure(error.message, retryable=False)
+            outcome = replace(failure(error.message, retryable=False), offered=outcome.offered)
             self.context.update(_told(outcome))
         return outcome
 
@@ -200,12 +200,22 @@ def outcome_from(fields: Mapping[str, Any]) -> Outcome:
         return failure(error.message, retryable=False)
 
 
+def failure_of(error: StepFailed) -> Outcome:
+    """The outcome of a stage whose step failed for good."""
+    return failure(error.message, retryable=_is_worth_repeating(error))
+
+
 def _told(outcome: Outcome) -> dict[str, JSONValue]:
     return {"outcome": outcome.status, "preferred_label": outcome.preferred_label}
 
 
 def _is_worth_repeating(error: StepFailed) -> bool:
-    """Could another execution come to something else? Not when the request itself was refused."""
+    """Could another execution come to something else? Not when the request itself was refused.
+
+    What is in doubt may have happened: only its own policy repeats it.
+    """
+    if error.error_code == "in_doubt":
+        return False
     if error.error_code.startswith("model_"):
         return may_succeed_later(error)
     return error.error_code not in DETERMINISTIC

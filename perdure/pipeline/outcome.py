@@ -30,6 +30,7 @@ class Outcome:
         retryable: another execution could come to something else. Only for the status `fail`.
         output: what the stage said or printed; for the results of a fan-out.
         edge: the edge to take, whatever the order of edges says.
+        offered: edges that a person could choose: none of them is taken without having been chosen.
     """
 
     status: Status = "success"
@@ -41,6 +42,7 @@ class Outcome:
     retryable: bool = True
     output: str = ""
     edge: DocumentEdge | None = None
+    offered: tuple[DocumentEdge, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a status that there is not."""

@@ -17,7 +17,7 @@ def choose_way(ways: Sequence[Way], outcome: Outcome, context: Mapping[str, JSON
 
     In this order: an edge whose condition holds, by weight, then target; an unconditional edge with the preferred
     label; an unconditional edge to a suggested node; any unconditional edge by weight, then target. An edge whose
-    condition does not hold is never taken.
+    condition does not hold is never taken, nor one that a person was offered and did not choose.
 
     Args:
         ways: the edges that leave the stage.
@@ -26,6 +26,8 @@ def choose_way(ways: Sequence[Way], outcome: Outcome, context: Mapping[str, JSON
     """
     if outcome.edge is not None:
         return next((way for way in ways if way.edge is outcome.edge), None)
+    if outcome.offered:
+        ways = [way for way in ways if not any(way.edge is edge for edge in outcome.offered)]
     held = [
         way
         for way in ways

@@ -40,7 +40,8 @@ def with_run(
     trail = _Trail(_incoming(picture))
     for event in events:
         trail.follow(event)
-    conditions = _in_branches(trail, state) | _conditions(state, has_failed)
+    before = {name: _Condition("done") for name in trail.visits}  # also in generations that the state has let go
+    conditions = before | _in_branches(trail, state) | _conditions(state, has_failed)
     known = [_run_node(node, trail, conditions) for node in picture.nodes]
     unknown = [
         _run_node(PictureNode(name, name, detail=UNDEFINED), trail, conditions)

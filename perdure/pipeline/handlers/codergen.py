@@ -38,5 +38,5 @@ def _fields(text: str) -> Mapping[str, Any] | None:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    is_outcome = isinstance(found, dict) and found.get("outcome", found.get("status")) in STATUSES
-    return found if is_outcome else None
+    status = found.get("outcome", found.get("status")) if isinstance(found, dict) else None
+    return found if isinstance(status, str) and status in STATUSES else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perdure.core.canonical import JSONValue
-from perdure.core.errors import WaitTimeout
+from perdure.core.errors import PerdureError, WaitTimeout
 from perdure.pipeline.blueprint import Way
 from perdure.pipeline.outcome import Outcome, failure
 from perdure.pipeline.routing import accelerator_of, normalised
@@ -32,10 +32,23 @@ class Choice:
 
 
 async def ask_person(stage: Stage) -> Outcome:
-    """Ask, wait for days if need be, and take the edge that was chosen. Nothing is chosen by itself."""
-    if stage.settings.human_input == "text":
-        return await _ask_for_text(stage)
+    """Ask, wait for days if need be, and take the edge that was chosen.
+
+    Nothing is chosen by itself: when the gate fails, only an edge that was no choice can be followed.
+    """
     choices = choices_of(stage)
+    try:
+        outcome = await (
+            _ask_for_text(stage) if stage.settings.human_input == "text" else _ask_to_choose(stage, choices)
+        )
+    except PerdureError as error:
+        outcome = failure(error.message, retryable=error.retryable)
+    if outcome.edge is None and not outcome.failed:
+        return outcome
+    return replace(outcome, offered=tuple(choice.way.edge for choice in choices))
+
+
+async def _ask_to_choose(stage: Stage, choices: Sequence[Choice]) -> Outcome:
     if not choices:
         return failure("the gate has no choice: no edge that leaves it is open", retryable=False)
     default = _default_of(stage, choices)

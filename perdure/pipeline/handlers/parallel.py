@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from perdure.core.canonical import JSONValue
 from perdure.engine.run import Run
 from perdure.pipeline.blueprint import Place, Way
-from perdure.pipeline.branch_events import STAGE_ENDED, STAGE_ENTERED
+from perdure.pipeline.branch_events import STAGE_ENDED, STAGE_ENTERED, branch_won
 from perdure.pipeline.context import find
 from perdure.pipeline.handler_types import EXIT, FAN_IN
 from perdure.pipeline.journey import Journey
@@ -56,6 +57,7 @@ class _FanOut:
     ways: tuple[Way, ...]
     before: dict[str, Any]
     came_to: CameTo
+    won: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def branch(self, place: int) -> Result:
         """Execute a branch up to the fan-in."""
@@ -63,6 +65,7 @@ class _FanOut:
         result = await branch.result(self.ways[place])
         self.came_to.results[place] = result
         if self.stage.settings.join_policy == "first_success" and result["outcome"] in SATISFIED:
+            self.won.set()
             raise _Won(await self._settled(self.stage.run))
         return result
 
@@ -82,12 +85,15 @@ async def fan_out(stage: Stage) -> Outcome:
     before = stage.context.get_own(VISITS)
     came_to = CameTo([_unfinished(way) for way in ways])
     work = _FanOut(stage, ways, before if isinstance(before, dict) else {}, came_to)
+    token = branch_won.set((*branch_won.get(), work.won))
     try:
         await stage.run.map(
             work.branch, range(len(ways)), limit=stage.settings.max_parallel, key=f"branches#{stage.attempt}"
         )
     except _Won as won:
         came_to = won.came_to
+    finally:
+        branch_won.reset(token)
     stage.journey.stages += came_to.stages
     if came_to.gates:
         stage.journey.note_gates(came_to.gates)
@@ -108,9 +114,9 @@ def _joined(stage: Stage, results: list[Result]) -> Outcome:
     else:
         reached, reason = True, ""
     if not reached:
-        return failure(reason, retryable=False).with_updates(told)
-    all_of = succeeded == len(results) or settings.join_policy != "wait_all"
-    return Outcome("success" if all_of else "partial_success", context_updates=told)
+        return failure(reason).with_updates(told)
+    partly = settings.join_policy == "wait_all" and any(one["outcome"] == "fail" for one in results)
+    return Outcome("partial_success" if partly else "success", context_updates=told)
 
 
 def _unfinished(way: Way) -> Result:

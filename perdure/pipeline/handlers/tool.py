@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from perdure.core.canonical import JSONValue
+from perdure.core.errors import StepFailed
 from perdure.core.policies import InDoubt, StepKind
 from perdure.engine.current import current_step
+from perdure.pipeline.branch_events import branch_won
 from perdure.pipeline.commands import (
     Command,
     CommandResult,
@@ -23,7 +25,7 @@ from perdure.pipeline.commands import (
     run_command,
     status_json,
 )
-from perdure.pipeline.journey import outcome_from
+from perdure.pipeline.journey import failure_of, outcome_from
 from perdure.pipeline.outcome import Outcome, failure
 from perdure.pipeline.stage import Stage
 from perdure.workflow.steps import Step, step
@@ -82,7 +84,12 @@ async def run_tool(stage: Stage) -> Outcome:
         directory,
         settings.timeout_s,
     )
-    done = await stage.run.step(_step_for(settings.effect, settings.in_doubt, settings.timeout_s), call)
+    try:
+        done = await stage.run.step(_step_for(settings.effect, settings.in_doubt, settings.timeout_s), call)
+    except StepFailed as error:  # what an earlier tool left in the context is not this one's
+        return failure_of(error).with_updates({"tool.output": "", "tool.exit_code": None, "last_stage": stage.id})
+    if done is None:
+        return Outcome(context_updates={"last_stage": stage.id}, notes="in doubt; a person says: done")
     for name, data in done.files.items():
         if name != "status.json":
             stage.keep(name, data)
@@ -90,14 +97,14 @@ async def run_tool(stage: Stage) -> Outcome:
 
 
 @cache
-def _step_for(kind: StepKind, in_doubt: InDoubt, timeout_s: float | None) -> Step[[ToolCall], ToolResult]:
+def _step_for(kind: StepKind, in_doubt: InDoubt, timeout_s: float | None) -> Step[[ToolCall], ToolResult | None]:
     """The step that runs commands of one kind. The command's own timeout comes first: that is a known outcome."""
     options: dict[str, Any] = {}
     if kind == "once":
         options = {"in_doubt": in_doubt, "timeout": (timeout_s or LATEST_S) + 30.0}
 
     @step(kind=kind, name="tool", **options)
-    async def tool(call: ToolCall) -> ToolResult:
+    async def tool(call: ToolCall) -> ToolResult | None:  # nothing: a person says that it was done
         return await _execute(call, answers_a_cancel=kind == "once")
 
     return tool
@@ -122,12 +129,31 @@ async def _execute(call: ToolCall, *, answers_a_cancel: bool) -> ToolResult:
             stage_dir=stage_dir,
         )
         try:
-            result = await run_command(command)
+            result = await (_unless_won(command) if answers_a_cancel else run_command(command))
         except asyncio.CancelledError:
             if not answers_a_cancel:
                 raise
             return ToolResult(_KILLED, cancelled=True)  # the group is gone: that is known, nothing is in doubt
         return ToolResult(result, dict(collect_files(stage_dir)))
+
+
+async def _unless_won(command: Command) -> CommandResult:
+    """Run a command that the engine does not cancel for the sake of other branches.
+
+    Raises:
+        asyncio.CancelledError: it was killed, because another branch has won or the run is cancelled.
+    """
+    running = asyncio.ensure_future(run_command(command))
+    won = [asyncio.ensure_future(event.wait()) for event in branch_won.get()]
+    try:
+        await asyncio.wait((running, *won), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiting in won:
+            waiting.cancel()
+        if not running.done():
+            running.cancel()
+            await asyncio.wait((running,))
+    return running.result()
 
 
 _KILLED: Final = CommandResult(

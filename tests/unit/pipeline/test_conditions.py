@@ -66,6 +66,7 @@ def holds(text: str, context: dict[str, Any] | None = None, *, outcome: str = "s
         "missing!=anything",
     ],
 )
+@pytest.mark.clause("conditions-grammar")
 def test_a_condition_that_holds(text: str) -> None:
     assert holds(text)
 
@@ -88,6 +89,7 @@ def test_a_condition_that_holds(text: str) -> None:
         "Tests=passed",
     ],
 )
+@pytest.mark.clause("conditions-grammar")
 def test_a_condition_that_does_not_hold(text: str) -> None:
     assert not holds(text)
 
@@ -112,6 +114,7 @@ def test_the_outcome_is_that_of_the_stage_whatever_the_context_says() -> None:
     assert holds("context.outcome=success", {"outcome": "success"}, outcome="fail")
 
 
+@pytest.mark.clause("conditions-keys")
 def test_a_context_path_is_looked_up_with_its_prefix_first() -> None:
     context = {"context": {"path": "inner"}, "path": "outer", "other": "o"}
     assert holds("context.path=inner", context)
@@ -135,6 +138,7 @@ def test_a_bare_key_holds_for_a_value(key: str) -> None:
     "key",
     ["missing", "null", "blank", "no", "zero", "zero_point", "empty_list", "empty_object", "text_false", "text_zero"],
 )
+@pytest.mark.clause("conditions-compare")
 def test_a_bare_key_does_not_hold_for_nothing(key: str) -> None:
     assert not holds(key)
     assert not holds(f"yes && {key}")
@@ -162,6 +166,7 @@ def test_a_bare_key_does_not_hold_for_nothing(key: str) -> None:
         ([2**60], "[1152921504606846976]"),
     ],
 )
+@pytest.mark.clause("conditions-compare")
 def test_values_compare_as_their_canonical_text(value: Any, text: str) -> None:
     assert text_of(value) == text
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -239,6 +244,7 @@ def test_a_bare_literal_is_text_without_blanks_and_operators(literal: str) -> No
         ("a=b;c=d;", 6),
     ],
 )
+@pytest.mark.clause("conditions-grammar")
 def test_nothing_else_is_a_condition_and_the_column_says_where(text: str, column: int) -> None:
     with pytest.raises(ConditionSyntaxError, match=f"column {column}$") as caught:
         parse_condition(text)
@@ -318,6 +324,7 @@ CLAUSES = st.one_of(
 
 
 @given(st.lists(CLAUSES, min_size=1, max_size=4), st.sampled_from(["", " ", "\n\t "]))
+@pytest.mark.clause("conditions-grammar")
 def test_what_is_written_in_the_grammar_is_read_as_it_was_meant(clauses: list[Clause], blank: str) -> None:
     def text(clause: Clause) -> str:
         if clause.operator == "truthy":

@@ -13,6 +13,7 @@ from perdure.core.pipeline_errors import ContextKeyError
 from perdure.pipeline.context import find, merged, nested, updated, written
 
 
+@pytest.mark.clause("context-paths")
 def test_a_dotted_key_is_a_path() -> None:
     assert written({}, "human.gate.label", "Yes") == {"human": {"gate": {"label": "Yes"}}}
     assert find({"human": {"gate": {"label": "Yes"}}}, "human.gate.label") == "Yes"
@@ -41,6 +42,7 @@ def test_a_write_replaces_what_stands_at_its_key() -> None:
 
 
 @pytest.mark.parametrize("value", [1, "text", None, True, [], [{"b": 1}]])
+@pytest.mark.clause("context-conflict")
 def test_a_write_through_a_value_that_is_not_an_object_is_refused_with_the_key(value: Any) -> None:
     with pytest.raises(ContextKeyError, match=r"'a\.b\.c'") as caught:
         written({"a": {"b": value}}, "a.b.c", 1)
@@ -60,6 +62,7 @@ def test_updates_are_written_in_their_order() -> None:
     assert updated({"n": 0}, {"a": {"x": 1}, "a.b": 2, "n": 1}) == {"n": 1, "a": {"x": 1, "b": 2}}
 
 
+@pytest.mark.clause("context-submitted")
 def test_dotted_keys_of_a_submitted_context_are_nested() -> None:
     submitted: dict[str, Any] = {"a.b": 1, "a.c.d": 2, "e": {"f": 3}, "e.g": 4}
     assert nested(submitted) == {"a": {"b": 1, "c": {"d": 2}}, "e": {"f": 3, "g": 4}}

@@ -32,6 +32,7 @@ def type_of(
         ("mdiamond", "codergen"),
     ],
 )
+@pytest.mark.clause("types-shape")
 def test_the_shape_says_the_handler(shape: str, handler: str) -> None:
     assert type_of("n", {"shape": shape}) == handler
 
@@ -44,6 +45,7 @@ def test_a_node_without_a_shape_is_a_box() -> None:
     ("name", "handler"),
     [("start", "start"), ("Start", "start"), ("exit", "exit"), ("end", "exit")],
 )
+@pytest.mark.clause("types-shape")
 def test_start_and_exit_go_by_their_ids(name: str, handler: str) -> None:
     assert type_of(name, {}) == handler
     assert type_of(name, {"shape": "box"}) == handler
@@ -61,12 +63,14 @@ def test_a_shape_of_its_own_wins_over_the_id() -> None:
     assert type_of("end", {"shape": "Mdiamond"}) == "start"
 
 
+@pytest.mark.clause("types-type")
 def test_the_type_wins_over_shape_and_id() -> None:
     assert type_of("n", {"shape": "hexagon", "type": "tool"}) == "tool"
     assert type_of("start", {"shape": "Mdiamond", "type": "codergen"}) == "codergen"
     assert type_of("n", {"shape": "hexagon", "type": ""}) == "wait.human"
 
 
+@pytest.mark.clause("types-type")
 def test_an_unknown_type_falls_back_to_codergen() -> None:
     assert type_of("n", {"shape": "hexagon", "type": "unheard.of"}) == "codergen"
     assert type_of("n", {"shape": "hexagon", "type": "unheard.of"}, registered={"unheard.of"}) == "unheard.of"

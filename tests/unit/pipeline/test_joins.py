@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from perdure.pipeline.joins import MAX_GROWTH, joins_of, parallel_joins
 from perdure.pipeline.syntax import parse
 
@@ -15,10 +17,12 @@ def joins(edges: str) -> dict[str, str | None]:
     return {name: join for name, join in found.items() if name in re.findall(r"\w+", edges)}
 
 
+@pytest.mark.clause("parallel-joins")
 def test_a_fan_out_is_joined_where_all_branches_can_end() -> None:
     assert joins("start -> p; p -> a -> f; p -> b -> f") == {"p": "f"}
 
 
+@pytest.mark.clause("parallel-joins")
 def test_nested_fan_outs_are_joined_inside_out() -> None:
     assert joins("start -> p -> q; q -> a -> f; q -> b -> f; f -> g; p -> c -> g") == {"p": "g", "q": "f"}
     twice = "start -> p -> q -> r; r -> a -> f; r -> b -> f; f -> g; q -> c -> g; g -> h; p -> d -> h"

@@ -35,12 +35,14 @@ def edge(given: Attributes) -> EdgeSettings:
     return edge_settings(document({}, [("a", "b", given)]).edges[0])
 
 
+@pytest.mark.clause("attributes-graph")
 def test_the_defaults_of_the_graph() -> None:
     settings = graph({})
     assert (settings.goal, settings.default_max_retries, settings.default_fidelity) == ("", 0, None)
     assert (settings.max_steps, settings.max_visits, settings.goal_gate_limit) == (500, 1000, 20)
 
 
+@pytest.mark.clause("attributes-node")
 def test_the_defaults_of_a_node() -> None:
     settings = node({})
     assert (settings.label, settings.shape, settings.max_retries, settings.max_visits) == ("n", "box", 0, 1000)
@@ -53,6 +55,7 @@ def test_the_defaults_of_a_node() -> None:
     assert (settings.actions, settings.child_autostart) == (("observe", "wait"), True)
 
 
+@pytest.mark.clause("attributes-edge")
 def test_the_defaults_of_an_edge() -> None:
     assert edge({}) == EdgeSettings(label="", condition="", weight=0, fidelity=None, thread_id="", loop_restart=False)
 
@@ -70,15 +73,18 @@ def test_the_defaults_of_an_edge() -> None:
         ({"max_retries": ""}, {"default_max_retries": 3}, 3),
     ],
 )
+@pytest.mark.clause("retry-count")
 def test_retries_are_the_nodes_else_the_graphs_else_none(own: Attributes, of_graph: Attributes, retries: int) -> None:
     assert node(own, of_graph).max_retries == retries
 
 
+@pytest.mark.clause("bounds-visits")
 def test_visits_are_bounded_by_the_node_else_by_the_graph() -> None:
     assert node({}, {"max_visits": 7}).max_visits == 7
     assert node({"max_visits": 3}, {"max_visits": 7}).max_visits == 3
 
 
+@pytest.mark.clause("codergen-prompt")
 def test_the_prompt_falls_back_to_the_label_and_that_to_the_id() -> None:
     assert node({"prompt": "p", "label": "l"}).prompt_or_label == "p"
     assert node({"label": "l"}).prompt_or_label == "l"
@@ -127,6 +133,7 @@ def test_a_value_is_read_as_its_type(key: str, value: Value, field: str, typed: 
         ("tool_argv", '["a\\u0000"]'), ("tool_argv", '[""]'), ("tool_argv", "[" * 100_000),
     ],
 )  # fmt: skip
+@pytest.mark.clause("attributes-values")
 def test_a_value_that_does_not_fit_is_refused_by_its_key(key: str, value: Value) -> None:
     with pytest.raises(AttributeValueError) as caught:
         node({key: value})
@@ -171,6 +178,7 @@ def test_every_attribute_is_read_by_handlers_that_there_are() -> None:
 # --- fidelity and threads ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.clause("fidelity-order")
 def test_fidelity_is_the_edges_then_the_nodes_then_the_graphs_then_compact() -> None:
     of_graph, of_node, of_edge = {"default_fidelity": "full"}, {"fidelity": "truncate"}, {"fidelity": "summary:low"}
     assert fidelity_of(graph(of_graph), node(of_node), edge(of_edge)) == "summary:low"
@@ -179,6 +187,7 @@ def test_fidelity_is_the_edges_then_the_nodes_then_the_graphs_then_compact() -> 
     assert fidelity_of(graph({}), node({}), edge({})) == "compact"
 
 
+@pytest.mark.clause("thread-order")
 def test_the_thread_is_the_edges_then_the_nodes_then_the_graphs_then_the_subgraphs_then_the_previous_nodes() -> None:
     plain = document({"n": {}}).nodes["n"]
     inside = document({"n": {}}).nodes["n"]

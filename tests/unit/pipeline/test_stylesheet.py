@@ -26,6 +26,7 @@ def model_of(text: str, node: Attributes, *, defaults: Attributes | None = None)
     ("text", "kind", "name", "specificity"),
     [("*", "all", "", 0), ("box", "shape", "box", 1), (".fast-1", "class", "fast-1", 2), ("#n_1", "id", "n_1", 3)],
 )
+@pytest.mark.clause("stylesheet-selectors")
 def test_the_four_selectors_and_their_specificity(text: str, kind: str, name: str, specificity: int) -> None:
     (rule,) = parse_stylesheet(f"{text} {{ llm_model: m }}").rules
     assert (rule.selector.kind, rule.selector.name, rule.selector.specificity) == (kind, name, specificity)
@@ -41,6 +42,7 @@ def test_a_selector_of_something_else_does_not(selector: str) -> None:
     assert model_of(f"{selector} {{ llm_model: m; }}", {"shape": "box", "class": "slow, quick"}) is None
 
 
+@pytest.mark.clause("stylesheet-selectors")
 def test_a_node_without_a_shape_matches_box() -> None:
     assert model_of("box { llm_model: m }", {}) == "m"
     assert model_of("box { llm_model: m }", {"shape": "hexagon"}) is None
@@ -50,6 +52,7 @@ ORDER = ["*", "box", ".quick", "#n"]
 
 
 @pytest.mark.parametrize("weaker", range(3))
+@pytest.mark.clause("stylesheet-order")
 def test_the_more_specific_rule_wins_wherever_it_stands(weaker: int) -> None:
     for stronger in range(weaker + 1, 4):
         low, high = f"{ORDER[weaker]} {{ llm_model: low }}", f"{ORDER[stronger]} {{ llm_model: high }}"
@@ -57,6 +60,7 @@ def test_the_more_specific_rule_wins_wherever_it_stands(weaker: int) -> None:
             assert model_of(text, {"shape": "box", "class": "quick"}) == "high"
 
 
+@pytest.mark.clause("stylesheet-order")
 def test_of_equals_the_later_rule_wins() -> None:
     assert model_of(".a { llm_model: older } .b { llm_model: newer }", {"class": "b,a"}) == "newer"
     assert model_of(".b { llm_model: older } .a { llm_model: newer }", {"class": "b,a"}) == "newer"
@@ -77,6 +81,7 @@ def test_rules_win_property_by_property() -> None:
     }
 
 
+@pytest.mark.clause("stylesheet-order")
 def test_an_explicit_attribute_of_the_node_wins_over_all() -> None:
     assert model_of("#n { llm_model: styled }", {"llm_model": "own"}) == "own"
 
@@ -102,6 +107,7 @@ def test_what_the_stylesheet_gave_is_no_explicit_attribute() -> None:
         (r'* { llm_model: "a \"b\" \\" }', 'a "b" \\'),
     ],
 )
+@pytest.mark.clause("stylesheet-syntax")
 def test_how_a_value_is_written(text: str, value: str) -> None:
     assert model_of(text, {}) == value
 
@@ -155,6 +161,7 @@ def test_anything_else_is_refused_with_its_place(text: str, line: int, column: i
     assert caught.value.ids == {"line": line, "column": column}
 
 
+@pytest.mark.clause("stylesheet-syntax")
 def test_only_the_three_properties_are_known() -> None:
     with pytest.raises(StylesheetSyntaxError) as caught:
         parse_stylesheet("* { temperature: 1 }")

@@ -29,6 +29,7 @@ def test_the_goal_is_put_in_once(text: str, expanded: str) -> None:
     assert expand_goal(text, "THE $goal") == expanded
 
 
+@pytest.mark.clause("transform-order")
 def test_the_goal_is_put_into_prompts_and_nothing_else() -> None:
     given = document({"n": {"prompt": "Do $goal", "tool_command": "echo $goal"}}, graph={"goal": "it"})
     node = prepare(given, NONE).nodes["n"]
@@ -44,6 +45,7 @@ def test_a_goal_that_is_a_number_is_put_in_as_it_is_written() -> None:
     assert prepare(given, NONE).nodes["n"].get("prompt") == "Do 5"
 
 
+@pytest.mark.clause("stylesheet-applied")
 def test_the_stylesheet_is_applied() -> None:
     given = document({"n": {}, "m": {"llm_model": "own"}}, graph={"model_stylesheet": "* { llm_model: styled }"})
     prepared = prepare(given, NONE)
@@ -75,6 +77,7 @@ def test_the_document_that_was_read_stays_as_it_is() -> None:
     assert given == before
 
 
+@pytest.mark.clause("transform-order")
 def test_transforms_of_ones_own_come_last_and_in_their_order() -> None:
     transforms = Transforms()
     seen: list[tuple[str, object]] = []

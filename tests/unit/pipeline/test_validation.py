@@ -27,12 +27,14 @@ WARNINGS = {
 }  # fmt: skip
 
 
+@pytest.mark.clause("diagnostics")
 def test_the_rules_of_the_dialect_and_their_severities() -> None:
     assert {one.name: one.severity for one in rule} == dict.fromkeys(ERRORS, "error") | dict.fromkeys(
         WARNINGS, "warning"
     )
 
 
+@pytest.mark.clause("diagnostics")
 def test_diagnostics_come_in_the_order_of_the_file() -> None:
     broken = document({"a": {"color": 1, "max_retries": "x"}, "b": {"shape": "Mdiamond"}}, [("b", "a"), ("a", "b")])
     found = validate(broken)
@@ -49,11 +51,13 @@ def test_at_one_place_errors_come_first() -> None:
     ]
 
 
+@pytest.mark.clause("errors-refuse")
 def test_a_valid_pipeline_gives_its_warnings() -> None:
     good = pipeline({"a": {"prompt": "p", "color": "red"}}, through("start", "a", "exit"))
     assert [one.rule for one in require_valid(good)] == ["inert_attribute", "terminal_condition_edge"]
 
 
+@pytest.mark.clause("errors-refuse")
 def test_errors_refuse_a_pipeline_and_all_diagnostics_are_told() -> None:
     bad = pipeline({"a": {"prompt": "p", "color": "red"}, "lost": {"prompt": "p"}}, through("start", "a", "exit"))
     with pytest.raises(PipelineInvalidError) as caught:
@@ -82,6 +86,7 @@ def test_ten_thousand_stages_in_a_row_are_checked() -> None:
     assert [one.rule for one in found] == ["goal_gate_has_retry"] * 10_000
 
 
+@pytest.mark.clause("rule-parse_error")
 def test_a_syntax_error_is_a_diagnostic() -> None:
     (one,) = validate_text("digraph G {\n  a -- b\n}")
     assert (one.rule, one.severity, one.line, one.column) == ("parse_error", "error", 2, 5)
@@ -99,6 +104,7 @@ def test_a_text_is_read_prepared_and_checked() -> None:
     assert "terminal_node" in [one.rule for one in validate_text(text, transforms=[without_exit])]
 
 
+@pytest.mark.clause("rules-added")
 def test_a_rule_can_be_added() -> None:
     rules = Rules(rule)
 

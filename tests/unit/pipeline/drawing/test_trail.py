@@ -150,7 +150,7 @@ def test_visits_and_ways_go_on_over_continue_as() -> None:
     state = {"generation": 1, "input": {}, "state": {}, "signals": [], "children": [], "waits": [], "manifest": {}}
     run.add("run.continued", **state).visit("a#1", "b")
     picture = run.on(Picture("w", chain("a", "b").nodes, [PictureEdge("a", "b"), PictureEdge("b", "a")]))
-    assert statuses(picture) == {"a": ("done", 2), "b": ("none", 1)}
+    assert statuses(picture) == {"a": ("done", 2), "b": ("done", 1)}
     assert counts(picture) == {("a", "b"): 2, ("b", "a"): 1}
 
 

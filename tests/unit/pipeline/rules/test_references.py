@@ -7,6 +7,7 @@ import pytest
 from tests.unit.pipeline.rules.checking import about, found
 
 
+@pytest.mark.clause("rule-edge_target_exists")
 def test_an_undeclared_target_is_warned_of_and_is_the_node() -> None:
     (one,) = found("edge_target_exists", "review; start -> reviw; reviw -> review -> exit")
     assert (one.severity, one.node, one.edge) == ("warning", "reviw", ("start", "reviw"))
@@ -28,6 +29,7 @@ def test_an_undeclared_source_is_no_target() -> None:
 
 
 @pytest.mark.parametrize("key", ["retry_target", "fallback_retry_target"])
+@pytest.mark.clause("rule-retry_target_exists")
 def test_a_retry_target_that_is_no_node_is_warned_of(key: str) -> None:
     (one,) = found("retry_target_exists", f"build [{key}=biuld]; start -> build -> exit")
     assert (one.severity, one.node, one.fix) == ("warning", "build", "did you mean 'build'?")
@@ -50,10 +52,12 @@ def test_a_retry_target_that_is_no_node_is_warned_of(key: str) -> None:
         ('a [goal_gate=true, retry_target=""]', ["a"]),
     ],
 )
+@pytest.mark.clause("rule-goal_gate_has_retry")
 def test_a_goal_gate_without_any_retry_target_is_warned_of(text: str, nodes: list[str]) -> None:
     assert about("goal_gate_has_retry", f"{text}; start -> a -> exit") == nodes
 
 
+@pytest.mark.clause("rule-type_known")
 def test_an_unknown_type_is_warned_of() -> None:
     (one,) = found("type_known", 'a [type="wait.humen"]; start -> a -> exit')
     assert (one.severity, one.node) == ("warning", "a")
@@ -81,6 +85,7 @@ def test_a_type_of_the_dialect_and_a_registered_one_are_known() -> None:
         ("type=mine", False),
     ],
 )
+@pytest.mark.clause("rule-prompt_on_llm_nodes")
 def test_a_model_task_without_prompt_and_label_is_warned_of(attributes: str, is_told: bool) -> None:
     found_at = about("prompt_on_llm_nodes", f"a [{attributes}]; start -> a -> exit", registered={"mine"})
     assert found_at == (["a"] if is_told else [])

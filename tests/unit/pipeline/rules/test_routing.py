@@ -7,6 +7,7 @@ import pytest
 from tests.unit.pipeline.rules.checking import about, found
 
 
+@pytest.mark.clause("rule-condition_syntax")
 def test_a_condition_that_cannot_be_read_is_refused() -> None:
     (one,) = found("condition_syntax", 'start -> a -> exit; a -> start [condition="outcome=fail || x"]')
     assert (one.severity, one.node, one.edge) == ("error", "a", ("a", "start"))
@@ -70,6 +71,7 @@ def test_conditions_that_cover_the_outcomes(conditions: list[str]) -> None:
         ([f"x{i}=1" for i in range(9)], "another combination of values comes up"),
     ],
 )
+@pytest.mark.clause("rule-all_conditional_edges")
 def test_conditions_that_leave_an_outcome_out_are_warned_of(conditions: list[str], missed: str) -> None:
     (one,) = found("all_conditional_edges", edges(*conditions))
     assert (one.severity, one.node) == ("warning", "a")
@@ -113,6 +115,7 @@ def test_the_branches_of_a_fan_out_need_no_conditions() -> None:
         ("f [shape=component]; j [shape=tripleoctagon]; start -> f -> a -> j -> exit", ["j"]),
     ],
 )
+@pytest.mark.clause("rule-terminal_condition_edge")
 def test_a_failure_that_can_reach_the_exit_unseen_is_warned_of(text: str, nodes: list[str]) -> None:
     diagnostics = found("terminal_condition_edge", text)
     assert [one.node for one in diagnostics] == nodes

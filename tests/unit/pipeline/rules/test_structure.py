@@ -18,19 +18,23 @@ def rules_of(text: str) -> list[tuple[str, str | None]]:
     return [(one.rule, one.node) for one in check(text) if one.severity == "error"]
 
 
+@pytest.mark.clause("rule-start_node")
 def test_a_pipeline_without_a_start_is_refused() -> None:
     assert rules_of("exit [shape=Msquare]; a -> exit") == [("start_node", None)]
 
 
+@pytest.mark.clause("rule-start_node")
 def test_a_second_start_is_refused_by_its_name() -> None:
     text = "start [shape=Mdiamond]; again [shape=Mdiamond]; exit [shape=Msquare]; start -> exit; again -> exit"
     assert rules_of(text) == [("start_node", "again")]
 
 
+@pytest.mark.clause("rule-terminal_node")
 def test_a_pipeline_without_an_exit_is_refused() -> None:
     assert rules_of("start [shape=Mdiamond]; start -> a") == [("terminal_node", None)]
 
 
+@pytest.mark.clause("rule-terminal_node")
 def test_a_second_exit_is_refused_by_its_name() -> None:
     assert rules_of("start -> exit; start -> end") == [("terminal_node", "end")]
 
@@ -41,17 +45,20 @@ def test_start_and_exit_may_be_told_by_their_ids(start: str, end: str) -> None:
     assert rules_of(f'a [prompt="p"]; {start} -> a -> {end}') == []
 
 
+@pytest.mark.clause("rule-start_no_incoming")
 def test_an_edge_into_the_start_is_refused() -> None:
     (one,) = found("start_no_incoming", "start -> a -> exit; a -> start")
     assert (one.severity, one.node, one.edge) == ("error", "start", ("a", "start"))
     assert one.message == "the edge a -> start enters the start node"
 
 
+@pytest.mark.clause("rule-exit_no_outgoing")
 def test_an_edge_out_of_the_exit_is_refused() -> None:
     (one,) = found("exit_no_outgoing", "start -> a -> exit -> a")
     assert (one.severity, one.node, one.edge) == ("error", "exit", ("exit", "a"))
 
 
+@pytest.mark.clause("rule-reachability")
 def test_an_unreachable_node_is_refused() -> None:
     (one,) = found("reachability", "start -> exit; island -> exit; island -> reef")[:1]
     assert (one.severity, one.node) == ("error", "island")
@@ -115,6 +122,7 @@ def test_branches_with_a_common_fan_in(edges: str) -> None:
         ("start -> fork -> inner -> a -> exit; fork -> c -> join -> exit", "inner"),
     ],
 )
+@pytest.mark.clause("parallel-joins")
 def test_branches_without_a_common_fan_in_are_refused(edges: str, node: str) -> None:
     diagnostics = found("parallel_join", declared(edges))
     assert node in [one.node for one in diagnostics]

@@ -26,6 +26,7 @@ from tests.unit.pipeline.rules.checking import about, found
         ('shape=parallelogram, tool_argv="a \'b"', "'a': tool_argv=\"a 'b\" is not a command's words, or a JSON list"),
     ],
 )
+@pytest.mark.clause("attributes-values")
 def test_a_value_that_does_not_fit_is_refused(attributes: str, message: str) -> None:
     (one,) = found("attribute_value", f"a [{attributes}]; j [shape=tripleoctagon]; start -> a -> j -> exit")
     assert (one.severity, one.node) == ("error", "a")
@@ -72,12 +73,14 @@ def test_a_fidelity_of_the_dialect_is_valid(fidelity: str) -> None:
         "node [fidelity=short]; start -> a -> b -> exit",
     ],
 )
+@pytest.mark.clause("rule-fidelity_valid")
 def test_an_unknown_fidelity_is_warned_of_and_no_error(text: str) -> None:
     (one,) = found("fidelity_valid", text)
     assert one.severity == "warning"
     assert found("attribute_value", text) == []
 
 
+@pytest.mark.clause("rule-stylesheet_syntax")
 def test_a_stylesheet_that_cannot_be_read_is_refused() -> None:
     (one,) = found("stylesheet_syntax", 'graph [model_stylesheet="* { colour: red }"]; start -> exit')
     assert one.severity == "error"
@@ -105,6 +108,7 @@ def test_a_stylesheet_that_cannot_be_read_is_refused() -> None:
         ("type=unheard_of, tool_command=ls", "'a': a node of type codergen does not read 'tool_command'"),
     ],
 )
+@pytest.mark.clause("attributes-inert")
 def test_an_attribute_that_nothing_reads_is_warned_of(attributes: str, message: str) -> None:
     (one,) = found("inert_attribute", f"a [{attributes}]; start -> a -> exit")
     assert (one.severity, one.node, one.message) == ("warning", "a", message)
