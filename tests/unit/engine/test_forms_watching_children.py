@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Flow, Next, Run, Runtime, workflow
+from perdure import Flow, Next, Run, RunHandle, Runtime, workflow
 from perdure.core.errors import AnswerRefusedError, ChildFailed, InputError, WaitTimeout
 from perdure.store.memory import MemoryStore
 from perdure.testing.clock import VirtualClock
@@ -40,6 +40,13 @@ async def watcher(run: Run, told: str, looks: int = 2) -> list[Any]:
     except ChildFailed as error:
         seen.append(error.message)
     return [*seen, sent, await one.signal("steer", "too late")]
+
+
+async def waits(handle: RunHandle[Any]) -> None:
+    """Return once the run has asked or waits for a signal."""
+    async for event in handle.events():
+        if event.kind == "wait.opened":
+            return
 
 
 SEEN = ["waiting", "main", {"mood": "curious"}]
@@ -101,8 +108,7 @@ async def test_a_choice_may_be_named_by_its_key(answered: str, chosen: str) -> N
 
     async with Runtime(MemoryStore(), workflows=[asks]) as runtime:
         handle = await runtime.start(asks)
-        while await handle.status() != "waiting":
-            await asyncio.sleep(0)
+        await waits(handle)
         with pytest.raises(AnswerRefusedError):
             await handle.answer("x")
         await handle.answer(answered)
@@ -116,8 +122,7 @@ async def test_several_choices_may_be_named_by_their_keys() -> None:
 
     async with Runtime(MemoryStore(), workflows=[asks]) as runtime:
         handle = await runtime.start(asks)
-        while await handle.status() != "waiting":
-            await asyncio.sleep(0)
+        await waits(handle)
         await handle.answer(["3", "one"])
         assert await handle.result() == ["three", "one"]
 
@@ -174,8 +179,7 @@ async def test_several_keys_of_the_state_are_one_record_and_come_back_after_a_cr
 
     first = await opened(store, writes)
     handle = await first.start(writes, id="w")
-    while await handle.status() != "waiting":
-        await asyncio.sleep(0)
+    await waits(handle)
     await die(first)
     async with running(store, writes) as second:
         await second.run("w").signal("go")
