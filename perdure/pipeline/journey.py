@@ -24,6 +24,7 @@ from perdure.pipeline.outcome import Outcome, failure
 from perdure.pipeline.routing import choose_way
 from perdure.pipeline.run_context import StageContext
 from perdure.pipeline.stage import Ended, HandlerResult, Stage
+from perdure.pipeline.stage_events import STAGE_FAILED
 
 if TYPE_CHECKING:
     from perdure.pipeline.definition import Pipeline
@@ -102,10 +103,16 @@ class Journey:
         while outcome.failed and outcome.retryable:
             if attempt == attempts:
                 return replace(outcome, status="partial_success" if place.settings.allow_partial else "fail")
-            await self.run.sleep(policy.backoff.delay_s(attempt, self.run.random()))
+            await self._pause(place, visit, attempt, outcome, policy.backoff.delay_s(attempt, self.run.random()))
             attempt += 1
             outcome = await self._attempted(self._stage(place, visit, attempt, entered_by))
         return replace(outcome, status="fail") if outcome.failed else outcome
+
+    async def _pause(self, place: Place, visit: int, attempt: int, outcome: Outcome, delay_s: float) -> None:
+        """Tell that an execution failed, and wait for the next one."""
+        failed = {"node": place.id, "visit": visit, "attempt": attempt, "error": outcome.failure_reason}
+        self.run.emit(STAGE_FAILED, {**failed, "delay_ms": round(delay_s * 1000)}, level="minimal")
+        await self.run.sleep(delay_s)
 
     def _stage(self, place: Place, visit: int, attempt: int, entered_by: Way | None) -> Stage:
         return Stage(self.run, place, self.context, self, visit, attempt, self.previous, entered_by)

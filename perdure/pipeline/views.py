@@ -8,9 +8,9 @@ from typing import Any
 from perdure.core import kinds
 from perdure.core.events import Event
 from perdure.journal.state import NodeResult, RunState
-from perdure.pipeline.branch_events import STAGE_ENTERED
 from perdure.pipeline.context import Context
 from perdure.pipeline.run_context import OWN
+from perdure.pipeline.stage_events import STAGE_ENTERED
 
 
 def path_of(events: Iterable[Event]) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from perdure.core import kinds
 from perdure.core.events import Event
 from perdure.journal.state import NodeResult, RunState, Wait
-from perdure.pipeline.branch_events import STAGE_ENDED, STAGE_ENTERED
 from perdure.pipeline.drawing.picture import NodeStatus, Picture, PictureEdge, PictureNode
+from perdure.pipeline.stage_events import STAGE_ENDED, STAGE_ENTERED
 
 UNDEFINED: Final = "not in this definition"
 """The detail of a node that the run entered and the workflow, as it is drawn, does not have."""

@@ -96,7 +96,7 @@ def _outcome(stage: Stage, chosen: Sequence[Choice], *, multiple: bool) -> Outco
         context_updates={
             "human.gate.selected": selected,
             "human.gate.label": label,
-            f"human.answers.{stage.id}": label,
+            f"human.answers.{stage.id}": selected,
         },
         notes=f"chosen: {', '.join(one.label for one in chosen)}",
         edge=first.way.edge,

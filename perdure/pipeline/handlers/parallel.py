@@ -9,13 +9,14 @@ from typing import Any, Final
 from perdure.core.canonical import JSONValue
 from perdure.engine.run import Run
 from perdure.pipeline.blueprint import Place, Way
-from perdure.pipeline.branch_events import STAGE_ENDED, STAGE_ENTERED, branch_won
 from perdure.pipeline.context import find
 from perdure.pipeline.handler_types import EXIT, FAN_IN
 from perdure.pipeline.journey import Journey
 from perdure.pipeline.outcome import SATISFIED, Outcome, failure
 from perdure.pipeline.run_context import CloneContext
 from perdure.pipeline.stage import Stage
+from perdure.pipeline.stage_events import STAGE_ENDED, STAGE_ENTERED
+from perdure.pipeline.winning import branch_won
 from perdure.workflow.steps import step
 
 VISITS: Final = "visits"
@@ -173,9 +174,10 @@ class _Branch:
     async def _performed(self, journey: Journey, place: Place, way: Way | None) -> Outcome:
         """Execute a stage; that it began and ended is told by events, since it is no node of the run's graph."""
         visit = self._visit(place.id)
-        journey.run.emit(STAGE_ENTERED, {"node": place.id, "visit": visit})
+        journey.run.emit(STAGE_ENTERED, {"node": place.id, "visit": visit}, level="minimal")
         outcome = await journey.perform(place, visit, way)
-        journey.run.emit(STAGE_ENDED, {"node": place.id, "visit": visit, "status": outcome.status})
+        told = {"node": place.id, "visit": visit, "status": outcome.status}
+        journey.run.emit(STAGE_ENDED, told, level="minimal")
         return outcome
 
     def _visit(self, node: str) -> int:

@@ -15,7 +15,6 @@ from perdure.core.canonical import JSONValue
 from perdure.core.errors import StepFailed
 from perdure.core.policies import InDoubt, StepKind
 from perdure.engine.current import current_step
-from perdure.pipeline.branch_events import branch_won
 from perdure.pipeline.commands import (
     Command,
     CommandResult,
@@ -28,6 +27,7 @@ from perdure.pipeline.commands import (
 from perdure.pipeline.journey import failure_of, outcome_from
 from perdure.pipeline.outcome import Outcome, failure
 from perdure.pipeline.stage import Stage
+from perdure.pipeline.winning import branch_won
 from perdure.workflow.steps import Step, step
 
 LATEST_S: Final = 24 * 3600.0

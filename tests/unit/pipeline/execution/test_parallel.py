@@ -275,7 +275,7 @@ async def test_gates_in_branches_are_open_at_the_same_time() -> None:
             await handle.answer("Go" if question.text == "q" else "Skip", wait_id=question.wait_id)
         end = await ending(handle)
     assert script.nodes() == ["b"]
-    assert results(end)["q"]["context_updates"]["human.answers.q"] == "Go"
+    assert results(end)["q"]["context_updates"]["human.answers.q"] == "G"
     assert "human" not in end.context
 
 

@@ -57,6 +57,15 @@ async def test_the_executions_end_with_the_first_that_does_not_fail() -> None:
 
 
 @pytest.mark.clause("retry-count")
+async def test_each_execution_that_is_repeated_is_told_with_its_error_and_the_delay() -> None:
+    end = await ended(f"a [max_retries=2]; {ONE}", Script(a=[FAIL, FAIL, Outcome()]))
+    told = [event.data for event in end.events if event.kind == "stage.failed"]
+    assert [(one["node"], one["visit"], one["attempt"]) for one in told] == [("a", 1, 1), ("a", 1, 2)]
+    assert all(one["error"] for one in told)
+    assert [one["delay_ms"] / 1000 for one in told] == delays_s(end.events)
+
+
+@pytest.mark.clause("retry-count")
 async def test_each_visit_has_its_own_executions() -> None:
     script = Script(a=[FAIL, Outcome(), FAIL, Outcome()], b=[FAIL, Outcome()])
     end = await ended('a [max_retries=1]; start -> a -> b; b -> a [condition="outcome=fail"]; b -> exit', script)

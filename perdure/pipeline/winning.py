@@ -1,15 +1,10 @@
-"""Events of stages in branches: a branch is a strand of its fan-out's node, so the engine has none of its stages."""
+"""How commands in flight hear that another branch has won."""
 
 from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
 from typing import Final
-
-STAGE_ENTERED: Final = "stage.entered"
-"""A stage of a branch was entered: `{"node", "visit"}`."""
-STAGE_ENDED: Final = "stage.ended"
-"""It came to something: `{"node", "visit", "status"}`."""
 
 branch_won: Final[ContextVar[tuple[asyncio.Event, ...]]] = ContextVar("perdure_branch_won", default=())
 """Of the fan-outs around, the outermost first: set when a branch of it has won. A command that is in flight in another
