@@ -13,6 +13,7 @@ from typing import Any
 
 from perdure.cli.given import answer as answer_of
 from perdure.cli.output import to_json
+from perdure.cli.sending import asked
 from perdure.core.canonical import parse_strict
 from perdure.core.errors import PerdureError, ValueRefusedError
 from perdure.core.events import Event
@@ -21,7 +22,7 @@ from perdure.engine.handle import RunHandle
 from perdure.engine.large import resolved
 from perdure.engine.loading import load_state
 from perdure.engine.runtime import Runtime
-from perdure.journal.state import RunState
+from perdure.journal.state import TERMINAL, RunState
 from perdure.pipeline.definition import Pipeline, read_pipeline
 from perdure.pipeline.document import Attribute, Document
 from perdure.pipeline.handlers import handler
@@ -148,22 +149,23 @@ async def _state(runtime: Runtime, run_id: str) -> RunState:
 
 
 async def _conduct(runtime: Runtime, handle: RunHandle[Any], answers: list[str]) -> None:
-    """Answer what is asked until the run ends; a question that nobody can answer cancels it."""
-    async for _ in handle.events():
-        state = await _state(runtime, handle.id)
-        if state.terminal:
+    """Answer what the run and its children ask until it ends; a question that nobody can answer cancels it."""
+    async for _ in runtime.events():
+        status = await handle.status()
+        if status in TERMINAL:
             return
-        for wait in state.open_waits():
-            question = wait.data.get("question")
-            if question is None:
-                continue
+        if status == "paused":
+            await handle.cancel(reason="it was parked")
+        for question in await runtime.questions():
             with suppress(PerdureError):  # it was answered, or timed out, in the meantime
-                if answers and question["kind"] != "doubt":
-                    await handle.answer(answer_of(question, answers.pop(0)), wait_id=wait.wait_id)
-                elif wait.data.get("has_default"):
-                    await handle.answer(wait.data["default"], wait_id=wait.wait_id)
+                if answers and question.kind != "doubt":
+                    value = answer_of(asked(question), answers.pop(0))
+                elif question.has_default:
+                    value = question.default
                 else:
-                    await handle.cancel(reason=f"nobody can answer {question['text']!r}")
+                    await handle.cancel(reason=f"nobody can answer {question.text!r}")
+                    continue
+                await runtime.answer(question.run_id, value, wait_id=question.wait_id)
 
 
 async def _told(runtime: Runtime, state: RunState, events: Sequence[Event]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from perdure.core.canonical import JSONValue
 from perdure.pipeline.conditions import Condition, parse_condition
@@ -70,6 +71,18 @@ class Place:
         return self.node.id
 
 
+class Region(NamedTuple):
+    """The nodes that the branches of a fan-out can come to.
+
+    Args:
+        inside: all of them.
+        shared: those that more than one branch can come to.
+    """
+
+    inside: frozenset[str]
+    shared: frozenset[str]
+
+
 class Blueprint:
     """A prepared and valid document, ready to be executed.
 
@@ -103,6 +116,7 @@ class Blueprint:
         }
         self.start = next((name for name, kind in types.items() if kind == START), "")
         self.gates = tuple(name for name, place in self.places.items() if place.settings.goal_gate)
+        self._regions: dict[str, Region] = {}
         self.edge_places = {id(edge): place for place, edge in enumerate(document.edges)}
         self.asks_models = any(_asks_model(place) for place in self.places.values())
         self.keeps_threads = FULL in self._fidelities()
@@ -114,6 +128,12 @@ class Blueprint:
                 yield place.settings.fidelity
             for way in place.ways:
                 yield way.settings.fidelity
+
+    def region(self, fan_out: str) -> Region:
+        """What lies between a fan-out and its join."""
+        if fan_out not in self._regions:
+            self._regions[fan_out] = _region(self.places, self.places[fan_out])
+        return self._regions[fan_out]
 
     def target_of(self, *names: str) -> str | None:
         """The first of these that is a node."""
@@ -127,3 +147,21 @@ def _asks_model(place: Place) -> bool:
 def _way(edge: DocumentEdge) -> Way:
     settings = edge_settings(edge)
     return Way(edge, settings, parse_condition(settings.condition) if settings.is_conditional else None)
+
+
+def _region(places: Mapping[str, Place], fan_out: Place) -> Region:
+    """Follow the branches of a fan-out along all edges, up to its join and not through itself."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for way in fan_out.ways:
+        branch: set[str] = set()
+        waiting = [way.target]
+        while waiting:
+            node = waiting.pop()
+            if node in branch or node in (fan_out.join, fan_out.id):
+                continue
+            branch.add(node)
+            waiting += [onward.target for onward in places[node].ways]
+        shared |= seen & branch
+        seen |= branch
+    return Region(frozenset(seen), frozenset(shared))

@@ -13,7 +13,6 @@ from perdure.core.errors import DefinitionLoadError, InputTypeError
 from perdure.core.ids import check_name
 from perdure.core.pipeline_errors import ContextKeyError
 from perdure.core.values import codec_for
-from perdure.engine.run import Run
 from perdure.model.port import Backend
 from perdure.pipeline.backends import Model, backend_of
 from perdure.pipeline.blueprint import Blueprint
@@ -24,7 +23,7 @@ from perdure.pipeline.handlers import Handlers, handler
 from perdure.pipeline.retries import RETRY_PRESETS, RetryPolicy
 from perdure.pipeline.run_context import check_names
 from perdure.pipeline.syntax import parse
-from perdure.pipeline.top_level import RESTART, Restarted, TopLevel
+from perdure.pipeline.top_level import RESTART, Restarted, TopLevel, initial_context
 from perdure.pipeline.transforms import Transform, prepare, transform
 from perdure.pipeline.validation import require_valid
 from perdure.workflow.graph import Enter, Graph, Node, Progress, Route
@@ -89,8 +88,10 @@ class Pipeline:
         self.document = prepare(document, transforms)
         self.warnings: Sequence[Diagnostic] = require_valid(self.document, registered=handlers.types())
         self.blueprint = Blueprint(self.document, handlers.types())
+        initial_context(self.document, {})  # what cannot be mirrored is refused now
         self._model: Backend | None = None if model is None else backend_of(model)
         self._graph: Graph | None = None
+        self._above: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name} {self.version}>"
@@ -139,7 +140,8 @@ class Pipeline:
     def _compiled(self) -> Graph:
         places = self.blueprint.places
         targets = {name: _targets(self.blueprint, name) for name in places}
-        text = canonical(_structure(self.document))
+        structure = _structure(self.document) | {"handlers": {name: place.type for name, place in places.items()}}
+        text = canonical(structure)
         return Graph(
             name=self.name,
             version=self.version,
@@ -153,7 +155,7 @@ class Pipeline:
                 )
                 for name, place in places.items()
             ],
-            topology=PipelineWalk(self.blueprint.start, targets, _structure(self.document)),
+            topology=PipelineWalk(self.blueprint.start, targets, structure),
             inputs=ContextInputs(self.name),
             output=codec_for(Any),
             code=sha256_hex(text),
@@ -174,23 +176,26 @@ class Pipeline:
             return ()
         beside = self.path.parent if self.path is not None else Path.cwd()
         where = (beside / file).resolve()
-        if self.path is not None and where == self.path.resolve():
-            return (self,)
+        above = (*self._above, *(() if self.path is None else (self.path.resolve(),)))
+        if where in above:
+            raise DefinitionLoadError(
+                f"{where}: it is its own child, or its child's", reason="child_cycle", path=str(where)
+            )
         workdir = self.blueprint.settings.child_workdir
-        return (
-            Pipeline.load(
-                where,
-                model=self._model,
-                retry=self.retry,
-                directory=beside / workdir if workdir else self.directory,
-                allow_commands=self.allow_commands,
-                handlers=self.handlers,
-            ),
+        child = Pipeline.load(
+            where,
+            model=self._model,
+            retry=self.retry,
+            directory=beside / workdir if workdir else self.directory,
+            allow_commands=self.allow_commands,
+            handlers=self.handlers,
         )
+        child._above = above
+        return (child,)
 
     # --- what stages ask for ------------------------------------------------------------------------------------------
 
-    def surroundings(self, run: Run) -> tuple[str, bool]:
+    def surroundings(self) -> tuple[str, bool]:
         """Where commands run, and whether the answers of models are simulated: found once, when the run begins."""
         directory = str(self.directory or Path.cwd())
         return directory, self.blueprint.asks_models and self._model is None and backend_of(None) is None

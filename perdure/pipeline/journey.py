@@ -8,13 +8,13 @@ strand of the fan-out's node, and finds its way again from the facts of its step
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from perdure.core.canonical import JSONValue
-from perdure.core.errors import PerdureError, StepFailed
+from perdure.core.errors import PerdureError, ScopeInUseError, StepFailed, ValueRefusedError
 from perdure.core.pipeline_errors import ContextKeyError
 from perdure.engine.run import Run
 from perdure.model.errors import may_succeed_later
@@ -25,6 +25,7 @@ from perdure.pipeline.routing import choose_way
 from perdure.pipeline.run_context import StageContext
 from perdure.pipeline.stage import Ended, HandlerResult, Stage
 from perdure.pipeline.stage_events import STAGE_FAILED
+from perdure.pipeline.visits import Visits
 
 if TYPE_CHECKING:
     from perdure.pipeline.definition import Pipeline
@@ -47,6 +48,11 @@ class Journey:
         context: of the strand.
         previous: the stage that ended last.
         stages: how many stages of the run were begun so far.
+        visits: how often the strand visited nodes.
+        failures: a failure was passed over in it.
+        gates: what goal gates in a branch came to; at the top level they are kept by the run.
+        inside: the fan-outs whose branch this is, the outermost first.
+        region: in a branch, the nodes that it can come to.
     """
 
     pipeline: Pipeline
@@ -54,6 +60,11 @@ class Journey:
     context: StageContext
     previous: Ended | None = None
     stages: int = 0
+    visits: Visits = field(default_factory=Visits)
+    failures: bool = False
+    gates: dict[str, str] | None = None
+    inside: tuple[str, ...] = ()
+    region: frozenset[str] | None = None
 
     @property
     def blueprint(self) -> Blueprint:
@@ -69,6 +80,9 @@ class Journey:
 
     def note_gates(self, statuses: Mapping[str, str]) -> None:
         """Keep what goal gates came to, for the exit."""
+        if self.gates is not None:
+            self.gates.update(statuses)
+            return
         known = self.context.get_own(GATES)
         gates = known if isinstance(known, dict) else {}
         if any(gates.get(name) != status for name, status in statuses.items()):
@@ -92,11 +106,14 @@ class Journey:
         if place.type in WITH_STATUS:
             status = orjson.dumps(outcome.to_dict(), option=orjson.OPT_INDENT_2)
             self._stage(place, visit, 1, entered_by).keep("status.json", status, "application/json")
+        if place.settings.goal_gate:
+            self.note_gates({place.id: outcome.status})
         self.previous = Ended(place.id, outcome)
         return outcome
 
     async def _repeated(self, place: Place, visit: int, entered_by: Way | None) -> Outcome:
-        policy = self.pipeline.retry.of_node(place.settings.max_retries)
+        settings = place.settings
+        policy = self.pipeline.retry.of_node(settings.max_retries if settings.says_retries else None)
         attempts = 1 if place.type in NEVER_REPEATED else policy.attempts
         attempt = 1
         outcome = await self._attempted(self._stage(place, visit, attempt, entered_by))
@@ -123,6 +140,8 @@ class Journey:
             return outcome_of(await handler(stage), auto_status=stage.settings.auto_status)
         except StepFailed as error:
             return failure_of(error)
+        except ScopeInUseError:  # a defect of the handler, and no outcome
+            raise
         except PerdureError as error:
             return failure(error.message, retryable=error.retryable)
         except Exception as error:
@@ -132,7 +151,7 @@ class Journey:
         """Write the outcome into the context; one that cannot be written is a failed one."""
         try:
             self.context.update({**outcome.context_updates, **_told(outcome)})
-        except ContextKeyError as error:
+        except (ContextKeyError, ValueRefusedError) as error:
             outcome = replace(failure(error.message, retryable=False), offered=outcome.offered)
             self.context.update(_told(outcome))
         return outcome
@@ -154,11 +173,15 @@ class Journey:
             return blueprint.places[place.join], None
         way = self.way_on(place, outcome)
         if way is not None:
+            self.failures = self.failures or (outcome.status == "fail" and way.condition is None)
             return blueprint.places[way.target], way
         if outcome.status != "fail":
             return None, None
         settings = place.settings
-        target = blueprint.target_of(settings.retry_target, settings.fallback_retry_target)
+        targets: tuple[str, ...] = (settings.retry_target, settings.fallback_retry_target)
+        if self.region is not None:  # a branch cannot leave its fan-out
+            targets = tuple(target for target in targets if target in self.region)
+        target = blueprint.target_of(*targets)
         return None if target is None else blueprint.places[target], None
 
 

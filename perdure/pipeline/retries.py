@@ -22,9 +22,9 @@ class RetryPolicy:
     attempts: int = 1
     backoff: Backoff = Backoff()
 
-    def of_node(self, max_retries: int) -> RetryPolicy:
-        """The policy of a node that says how often it is repeated; 0 leaves it as it is."""
-        return replace(self, attempts=max_retries + 1) if max_retries else self
+    def of_node(self, max_retries: int | None) -> RetryPolicy:
+        """The policy of a node that says how often it is repeated, or does not."""
+        return self if max_retries is None else replace(self, attempts=max_retries + 1)
 
 
 RETRY_PRESETS: Final[Mapping[str, RetryPolicy]] = MappingProxyType(

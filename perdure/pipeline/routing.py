@@ -36,8 +36,8 @@ def choose_way(ways: Sequence[Way], outcome: Outcome, context: Mapping[str, JSON
     if held:
         return _heaviest(held)
     free = [way for way in ways if way.condition is None]
-    if outcome.preferred_label:
-        wanted = normalised(outcome.preferred_label)
+    wanted = normalised(outcome.preferred_label)
+    if wanted:
         labelled = next((way for way in free if normalised(way.settings.label) == wanted), None)
         if labelled is not None:
             return labelled

@@ -10,12 +10,14 @@ context holds one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 from perdure.core.canonical import JSONValue
 from perdure.core.errors import InvalidIdError
 from perdure.core.ids import check_key
 from perdure.core.pipeline_errors import ContextKeyError
+from perdure.core.values import codec_for
 from perdure.engine.run import Run
 from perdure.pipeline.context import Context, updated
 from perdure.workflow.merge import same_value
@@ -31,6 +33,10 @@ class StageContext(Protocol):
     @property
     def view(self) -> Mapping[str, JSONValue]:
         """The context as it is now."""
+
+    @property
+    def written(self) -> Mapping[str, JSONValue]:
+        """Of a clone: the updates of its stages, by dotted key."""
 
     def update(self, updates: Mapping[str, JSONValue]) -> None:
         """Write values by dotted key.
@@ -64,6 +70,15 @@ def check_names(names: Mapping[str, JSONValue]) -> None:
             raise ContextKeyError(f"the context key {name[:80]!r} is longer than {LONGEST_NAME} characters", key=name)
 
 
+def check_values(context: Mapping[str, JSONValue]) -> None:
+    """Refuse what cannot be recorded, also inside of the whole context.
+
+    Raises:
+        ValueRefusedError: a value is no JSON data, or nested too deep.
+    """
+    codec_for(Any).dump({"context": {"values": dict(context)}})
+
+
 class _StateView(Mapping[str, JSONValue]):
     """The context in the state of a run; each name is read when it is asked for."""
 
@@ -86,6 +101,8 @@ class _StateView(Mapping[str, JSONValue]):
 class RunContext:
     """The context of the run itself."""
 
+    written: Mapping[str, JSONValue] = MappingProxyType({})
+
     def __init__(self, run: Run) -> None:
         self._run = run
         self.view: Mapping[str, JSONValue] = _StateView(run)
@@ -96,6 +113,7 @@ class RunContext:
         before: Context = {name: self.view[name] for name in sorted(touched) if name in self.view}
         after = updated(before, updates)
         check_names(after)
+        check_values(after)
         self._run.state.write(
             {name: value for name, value in after.items() if name not in before or not same_value(before[name], value)}
         )
@@ -139,6 +157,7 @@ class CloneContext:
         """See `StageContext.update`."""
         after = updated(self.view, updates)
         check_names(after)
+        check_values({name: after[name] for name in after if after[name] is not self.view.get(name)})
         self.view = after
         self.written = {**self.written, **updates}
 

@@ -138,6 +138,8 @@ class NodeSettings:
     )
     child_autostart: bool = _attribute("stack.child_autostart", BOOLEAN, True, read_by=_only(CHILD_LOOP))
 
+    says_retries: bool = False
+    """The node, or its graph, says how often it is repeated."""
     goal: str = ""
     """Of the graph, for the label that stands in for a prompt."""
 
@@ -203,6 +205,9 @@ def graph_settings(document: Document) -> GraphSettings:
     return _read(GraphSettings, _GRAPH, document.attributes)
 
 
+_RETRIES: Final = frozenset(("default_max_retries", "default_max_retry"))
+
+
 def node_settings(document: Document, node: DocumentNode, graph: GraphSettings | None = None) -> NodeSettings:
     """A node's settings, with what it inherits.
 
@@ -221,6 +226,7 @@ def node_settings(document: Document, node: DocumentNode, graph: GraphSettings |
         settings,
         goal=graph.goal,
         label=settings.label or node.id,
+        says_retries="max_retries" in given or not _RETRIES.isdisjoint(document.attributes),
         max_retries=settings.max_retries if "max_retries" in given else graph.default_max_retries,
         max_visits=settings.max_visits if "max_visits" in given else graph.max_visits,
     )

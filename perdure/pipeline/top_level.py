@@ -6,7 +6,7 @@ there were so far, and whether a failure was passed over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,8 +20,10 @@ from perdure.pipeline.journey import GATES, Journey, outcome_from
 from perdure.pipeline.outcome import SATISFIED, Outcome
 from perdure.pipeline.run_context import RunContext, StageContext
 from perdure.pipeline.stage import Ended
+from perdure.pipeline.visits import Visits
 from perdure.workflow.graph import Done, Fail, Next
 from perdure.workflow.graph import Outcome as NodeOutcome
+from perdure.workflow.steps import step
 
 if TYPE_CHECKING:
     from perdure.pipeline.definition import Pipeline
@@ -35,6 +37,8 @@ class Restarted(dict[str, JSONValue]):
     """What a loop that restarts begins anew with: by its type it is told from what a caller hands in."""
 
 
+VISITS: Final = "visits"
+"""By node, the visits in branches, and those before a loop restarted."""
 REDIRECTS: Final = "redirects"
 """How often the exit sent the run back for each gate."""
 SOURCE: Final = "pipeline.dot"
@@ -80,11 +84,13 @@ class TopLevel:
         context = RunContext(run)
         before = self._before(run)
         if before.stages == 0:
-            self._begin(run, context)
-        journey = Journey(self.pipeline, run, context, before.ended, before.stages + 1)
-        outcome = await journey.perform(self.place, run.visit, self._way(before.edge))
-        if self.place.settings.goal_gate:
-            journey.note_gates({self.place.id: outcome.status})
+            await self._begin(run, context)
+        known = _AllVisits(run.visits, _own(context, VISITS))
+        journey = Journey(self.pipeline, run, context, before.ended, before.stages + 1, visits=Visits(known))
+        visit = run.visit + known.in_branches(self.place.id)
+        outcome = await journey.perform(self.place, visit, self._way(before.edge))
+        if journey.visits.counts:
+            context.set_own(VISITS, known.with_more(journey.visits.counts))
         if self.place.type == EXIT:
             return self._exit(journey, before, outcome)
         return await self._go_on(journey, before, outcome)
@@ -103,10 +109,15 @@ class TopLevel:
         ended = Ended(last, outcome_from(output))
         return Before(ended, output["stages"], output.get("failures", False), output.get("edge"))
 
-    def _begin(self, run: Run, context: RunContext) -> None:
+    async def _begin(self, run: Run, context: RunContext) -> None:
         """The first stage of all initialises the context: what was handed in, and the graph's attributes."""
-        directory, simulated = self.pipeline.surroundings(run)
-        context.set_own(RUN, {"directory": directory, "simulated": simulated})
+
+        @step(kind="read", name="look_around")
+        async def look_around() -> dict[str, Any]:
+            directory, simulated = self.pipeline.surroundings()
+            return {"directory": directory, "simulated": simulated}
+
+        context.set_own(RUN, await run.step(look_around))
         if self.pipeline.source is not None:
             run.put(self.pipeline.source, name=SOURCE, media_type="text/vnd.graphviz", kind="graphviz")
         context.update(dict(initial_context(self._blueprint.document, run.input)))
@@ -123,8 +134,7 @@ class TopLevel:
         place, way = journey.next_place(self.place, outcome)
         if place is None:
             return self._stopped(outcome)
-        passed_over = outcome.status == "fail" and way is not None and way.condition is None
-        failures = before.failures or passed_over
+        failures = before.failures or journey.failures
         refused = self._bounded(journey, place)
         if refused is not None:
             return refused
@@ -152,7 +162,7 @@ class TopLevel:
     def _bounded(self, journey: Journey, place: Place) -> Fail | None:
         """The bounds on loops, each with an error of its own."""
         limit = place.settings.max_visits
-        if journey.run.visits.get(place.id, 0) >= limit:
+        if journey.visits.made(place.id) >= limit:
             message = f"stage {place.id!r} was visited {limit} times, which is its limit (max_visits)"
             return Fail(message, code="visit_limit", details=_details(place.id, limit=limit))
         most = self._blueprint.settings.max_steps
@@ -164,6 +174,10 @@ class TopLevel:
     async def _restart(self, journey: Journey, way: Way, failures: bool) -> None:
         assert isinstance(journey.context, RunContext)
         journey.context.start_afresh()
+        # A new generation counts its visits from the beginning.
+        own = _own(journey.context, VISITS)
+        made = {node: count + _count(own, node) for node, count in journey.run.visits.items()}
+        journey.context.set_own(VISITS, {**own, **made})
         told = Restarted(at=way.target, stages=journey.stages, failures=failures)
         await journey.run.continue_as(**{RESTART: told})
 
@@ -204,6 +218,41 @@ class TopLevel:
             return refused
         journey.context.set_own(REDIRECTS, {**redirects, gate: count})
         return self._next(journey, outcome, target, before.failures, None)
+
+
+class _AllVisits(Mapping[str, int]):
+    """How often nodes were visited so far, as nodes of the run, in branches, and before a loop restarted.
+
+    Args:
+        as_nodes: of this generation.
+        own: the rest, as the run keeps it.
+    """
+
+    def __init__(self, as_nodes: Mapping[str, int], own: Context) -> None:
+        self._as_nodes = as_nodes
+        self._own = own
+
+    def in_branches(self, node: str) -> int:
+        """Those that the engine does not count."""
+        return _count(self._own, node)
+
+    def with_more(self, counts: Mapping[str, int]) -> Context:
+        """What the run is to keep when so many have come to it."""
+        return {**self._own, **{node: self.in_branches(node) + count for node, count in counts.items()}}
+
+    def __getitem__(self, node: str) -> int:
+        return self._as_nodes.get(node, 0) + self.in_branches(node)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._as_nodes, *self._own]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _count(own: Context, node: str) -> int:
+    count = own.get(node, 0)
+    return count if isinstance(count, int) else 0
 
 
 def initial_context(document: Document, submitted: Mapping[str, JSONValue]) -> Context:

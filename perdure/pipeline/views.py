@@ -62,7 +62,7 @@ def artifacts_of(events: Iterable[Event]) -> dict[str, str]:
         plain = f"{node}/{name}"
         if plain not in newest or newest[plain][0] <= number:
             newest[plain] = (number, event.data["artifact"])
-    return found | {path: sha for path, (_, sha) in newest.items()}
+    return {path: sha for path, (_, sha) in newest.items()} | found
 
 
 def ending_of(state: RunState) -> dict[str, Any]:

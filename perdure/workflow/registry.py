@@ -40,7 +40,8 @@ class Registry:
             raise DuplicateWorkflowError(
                 f"two definitions are named {graph.name!r} ({_text(known)} and {_text(graph)})", workflow=graph.name
             )
-        if self._definitions.setdefault(graph.name, definition) is definition:
+        if graph.name not in self._definitions:
+            self._definitions[graph.name] = definition
             for other in getattr(definition, "children", ()):  # it may be another process that takes them up
                 self.register(other)
         return known

@@ -15,7 +15,7 @@ from perdure.pipeline.commands.running import GRACE_S
 from perdure.pipeline.definition import LARGEST_FILE
 from perdure.pipeline.fidelity import DEFAULT_FIDELITY
 from perdure.pipeline.handler_types import SHAPES
-from perdure.pipeline.handlers.parallel import LONGEST_OUTPUT
+from perdure.pipeline.branches import LONGEST_OUTPUT
 from perdure.pipeline.preamble import CHARACTERS
 from perdure.pipeline.retries import RETRY_PRESETS
 from perdure.pipeline.run_context import LONGEST_NAME

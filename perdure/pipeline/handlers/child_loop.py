@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from perdure.core.canonical import JSONValue
@@ -25,12 +26,17 @@ async def supervise(stage: Stage) -> Outcome:
     child: ChildHandle[Any] = await stage.run.spawn(children[0])
     stage.context.update({f"{CHILD}.run_id": child.id, f"{CHILD}.status": "running"})
     stop = parse_condition(stage.settings.stop_condition) if stage.settings.stop_condition else None
-    for _ in range(stage.settings.max_cycles):
-        ended = await _cycle(stage, child)
-        if ended is not None:
-            return ended
-        if stop is not None and _holds(stage, stop):
-            return Outcome(notes=f"stopped watching: {stage.settings.stop_condition}")
+    try:
+        for _ in range(stage.settings.max_cycles):
+            ended = await _cycle(stage, child)
+            if ended is not None:
+                return ended
+            if stop is not None and _holds(stage, stop):
+                return Outcome(notes=f"stopped watching: {stage.settings.stop_condition}")
+    except asyncio.CancelledError:  # another branch has won: what this one began is of no use any more
+        await asyncio.shield(child.cancel("its branch was cancelled"))
+        raise
+    await child.cancel(f"not ended after {stage.settings.max_cycles} cycles")
     return failure(f"the child has not ended after {stage.settings.max_cycles} cycles", retryable=False)
 
 
