@@ -216,3 +216,50 @@ async def test_a_node_that_says_no_retries_has_none_under_a_preset() -> None:
     script = Script(a=FAIL, b=FAIL)
     await ended("start -> a -> b -> exit; a [max_retries=0]", script, retry="linear")
     assert script.nodes() == ["a", "b", "b", "b"]
+
+
+# --- who loses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.clause("parallel-first-success")
+async def test_a_once_command_in_flight_is_ended_when_another_branch_has_won() -> None:
+    body = """P [shape=component, join_policy=first_success]; J [shape=tripleoctagon]; start -> P; J -> exit;
+        a [shape=parallelogram, effect=once, tool_command="sleep 300"]; b [shape=parallelogram, tool_command="true"];
+        P -> a -> J; P -> b -> J"""
+    made = pipeline(body)
+    async with Runtime(memory(), workflows=[made], limits=quick()) as runtime:
+        handle = await runtime.start(made)
+        output: Any = await handle.result()
+        facts = [event async for event in handle.events(follow=False) if event.kind == "step.completed"]
+    assert [one["outcome"] for one in output["context"]["parallel"]["results"]] == ["skipped", "success"]
+    assert [event.data["result"]["cancelled"] for event in facts if event.key == "tool"] in (
+        [False, True],
+        [True, False],
+    )
+
+
+@pytest.mark.clause("parallel-first-success")
+async def test_the_child_of_a_branch_that_lost_is_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "child.dot").write_text("digraph child { start; exit; g [shape=hexagon]; start -> g -> exit }")
+    (tmp_path / "top.dot").write_text(
+        """digraph top { stack.child_dotfile="child.dot"; start; exit;
+        P [shape=component, join_policy=first_success]; J [shape=tripleoctagon]; start -> P; J -> exit;
+        m [shape=house, manager.poll_interval=60s]; b [shape=hexagon]; P -> m -> J; P -> b -> J }"""
+    )
+    made = Pipeline.load(tmp_path / "top.dot")
+    async with Runtime(memory(), workflows=[made], limits=quick()) as runtime:
+        handle = await runtime.start(made)
+        asked: set[str] = set()
+        async for entry in runtime.events():
+            event = entry.event
+            if event.kind == "wait.opened" and event.data["wait"] == "question":
+                asked.add(event.run_id)
+            if len(asked) == 2:
+                break
+        await handle.answer((await runtime.questions(handle.id))[0].choices[0])
+        await handle.result()
+        (child,) = asked - {handle.id}
+        async for event in runtime.run(child).events():
+            if event.kind == "run.cancelled":
+                break
+        assert await runtime.run(child).status() == "cancelled"
