@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from perdure.core.durations import Duration
+from perdure.core.errors import RetryAfter
 from perdure.core.policies import Backoff
 from perdure.model.configuration import configured_backend
 from perdure.model.errors import ModelNotConfiguredError, ModelUnavailableError
@@ -25,7 +26,7 @@ GIVE_UP_AFTER: Final = "1h"
 BACKOFF: Final = Backoff(initial_s=1.0)
 
 
-def model_step(backend: Backend | None = None) -> Step[[ModelRequest], ModelReply]:
+def model_step(backend: Backend | None = None, *, patience_s: float | None = None) -> Step[[ModelRequest], ModelReply]:
     """The step `ask_model` that asks a backend, for `run.step`, `run.map`, flows and plans.
 
     It is a `read` with `commit="now"`: a crash in the middle asks again, and a reply that came is never asked for
@@ -35,6 +36,8 @@ def model_step(backend: Backend | None = None) -> Step[[ModelRequest], ModelRepl
 
     Args:
         backend: who is asked; the one that the environment of the process names if omitted.
+        patience_s: when the environment names none, look again every so many seconds, until the step gives up, instead
+            of failing at once: a run that went on in the wrong place may be taken up in the right one.
     """
 
     @step(
@@ -51,7 +54,10 @@ def model_step(backend: Backend | None = None) -> Step[[ModelRequest], ModelRepl
         """Ask a model."""
         asked = configured_backend(os.environ) if backend is None else backend
         if asked is None:
-            raise ModelNotConfiguredError("no model backend is configured")
+            missing = ModelNotConfiguredError("no model backend is configured")
+            if patience_s is None:
+                raise missing
+            raise RetryAfter(patience_s) from missing
         try:
             return await asked.complete(request)
         except Exception as error:

@@ -16,6 +16,8 @@ from perdure.pipeline.stage import Stage
 from perdure.pipeline.threads import extend, messages_of
 
 SIMULATED: Final = SimulatedBackend()
+PATIENCE_S: Final = 10.0
+"""How often a run that began with a model looks for one, where the environment names none any more."""
 
 
 async def ask(stage: Stage, prompt: str) -> ModelReply:
@@ -48,7 +50,7 @@ async def ask(stage: Stage, prompt: str) -> ModelReply:
         effort=settings.reasoning_effort or None,
         metadata={STAGE: stage.id},
     )
-    asking = model_step(stage.pipeline.backend()).options(retries=0)
+    asking = model_step(stage.pipeline.backend(), patience_s=PATIENCE_S).options(retries=0)
     if settings.timeout_s is not None:
         request = replace(request, timeout_s=settings.timeout_s)
         asking = asking.options(timeout=settings.timeout_s)

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from perdure import Runtime
 from perdure.model.request import ModelRequest
 from perdure.pipeline.handlers import Handlers, handler
 from perdure.pipeline.outcome import Outcome
 from perdure.pipeline.settings import graph_settings
 from perdure.pipeline.stage import HandlerResult, Stage
 from tests.unit.engine.evidence import witnessed
-from tests.unit.engine.staging import die, memory, opened, quick, seen
+from tests.unit.engine.staging import StageClock, die, memory, opened, quick, seen
 from tests.unit.pipeline.execution.stories import Ending, ended, ending, pipeline
 
 pytestmark = pytest.mark.time_limit(20)
@@ -320,3 +321,18 @@ async def test_a_file_that_changed_under_a_run_parks_it() -> None:
         await handle.answer("a")
         await seen(handle, "run.paused")
         assert await handle.status() == "paused"
+
+
+@pytest.mark.clause("codergen-restart")
+async def test_a_run_that_began_with_a_model_waits_for_one_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_MODEL_URL", "http://127.0.0.1:9/v1")
+    made = pipeline("start -> g; g [shape=hexagon]; g -> a; a [label=A]; a -> exit")
+    clock = StageClock()
+    async with Runtime(memory(), workflows=[made], clock=clock, limits=quick()) as runtime:
+        handle = await runtime.start(made)
+        await seen(handle, "wait.opened")
+        monkeypatch.delenv("PERDURE_MODEL_URL")
+        await handle.answer("A")
+        await clock.advance("5m")
+        assert await handle.status() == "running"  # it has neither failed nor been passed over
+        await handle.cancel()
