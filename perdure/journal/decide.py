@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from perdure.core import kinds
+from perdure.core.canonical import canonical
 from perdure.core.errors import (
     AnswerRefusedError,
     CommandConflictError,
@@ -20,6 +21,7 @@ from perdure.core.errors import (
     SignalBacklogError,
     StateError,
     StepNotFoundError,
+    ValueRefusedError,
     WaitClosedError,
     WaitNotFoundError,
 )
@@ -41,15 +43,43 @@ class Decision(NamedTuple):
     key: str | None = None
 
 
-def _repeated(state: RunState, command_id: str | None, kind: str) -> bool:
+def _repeated(state: RunState, command_id: str | None, kind: str, **said: Any) -> bool:
+    """Whether a command was brought before.
+
+    What was said is compared as far as the journal still tells it: not behind a `continue_as`, and not what became an
+    artifact.
+
+    Raises:
+        CommandConflictError: its id was used for something else.
+    """
     if command_id is None or command_id not in state.commands:
         return False
     found = state.commands[command_id]
     if found.kind != kind:
-        raise CommandConflictError(
-            f"command id {command_id!r} was used for {found.kind}", run_id=state.run_id, command_id=command_id
-        )
+        raise _used(state, command_id, found.kind)
+    recorded = found.data or {}
+    for name, value in said.items():
+        if name in recorded and not _is_mark(recorded[name]) and not same_json(recorded[name], value):
+            raise _used(state, command_id, f"{kind} with another {name}")
     return True
+
+
+def _used(state: RunState, command_id: str, what: str) -> CommandConflictError:
+    return CommandConflictError(
+        f"command id {command_id!r} was used for {what}", run_id=state.run_id, command_id=command_id
+    )
+
+
+def _is_mark(value: Any) -> bool:
+    return isinstance(value, dict) and "$artifact" in value
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON."""
+    try:
+        return canonical(one) == canonical(other)
+    except ValueRefusedError:
+        return False
 
 
 def _refuse_ended(state: RunState, what: str) -> None:
@@ -139,9 +169,17 @@ def _as_list(answer: Any) -> list[Any]:
     return answer if isinstance(answer, list) else [answer]
 
 
+def _answered(state: RunState, command_id: str | None, value: Any) -> dict[str, Any]:
+    """An answer that may be a resend, in the form in which the first one is recorded."""
+    found = state.commands.get(command_id or "")
+    wait = state.waits.get((found.data or {}).get("wait_id", "")) if found is not None else None
+    question = wait.data.get("question") if wait is not None else None
+    return {} if question is None else {"answer": check_answer(question, value)}
+
+
 def answer(state: RunState, wait_id: str | None, value: Any, command_id: str | None) -> list[Decision]:
     """Answer a question of a run."""
-    if _repeated(state, command_id, kinds.WAIT_ANSWERED):
+    if _repeated(state, command_id, kinds.WAIT_ANSWERED, **_answered(state, command_id, value)):
         return []
     if state.terminal and state.status != "cancelled":
         raise RunEndedError(f"run {state.run_id} is {state.status}: its questions are closed", run_id=state.run_id)
@@ -168,7 +206,7 @@ def signal(
     state: RunState, name: str, match: str | None, payload: Any, sender_id: str | None, command_id: str | None
 ) -> list[Decision]:
     """Hand a signal to a run; one that was handed over before under the same sender's id is recognised."""
-    if _repeated(state, command_id, kinds.SIGNAL_RECEIVED):
+    if _repeated(state, command_id, kinds.SIGNAL_RECEIVED, name=name, match=match, payload=payload):
         return []
     if sender_id is not None and sender_id in state.senders:
         return []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from perdure.model.simulation import SimulatedBackend
+from perdure.pipeline.branches import LONGEST_OUTPUT
 from perdure.pipeline.commands.environment import ALLOWED, MORE_NAMES
 from perdure.pipeline.commands.files import MOST_BYTES, MOST_FILES
 from perdure.pipeline.commands.output import KEPT_BYTES
@@ -15,7 +16,6 @@ from perdure.pipeline.commands.running import GRACE_S
 from perdure.pipeline.definition import LARGEST_FILE
 from perdure.pipeline.fidelity import DEFAULT_FIDELITY
 from perdure.pipeline.handler_types import SHAPES
-from perdure.pipeline.branches import LONGEST_OUTPUT
 from perdure.pipeline.preamble import CHARACTERS
 from perdure.pipeline.retries import RETRY_PRESETS
 from perdure.pipeline.run_context import LONGEST_NAME

@@ -94,6 +94,45 @@ async def test_1_a_resend_of_a_retry_is_recognised() -> None:
         assert len(await events_of(handle, "run.reopened")) == 1
 
 
+SAID: dict[str, tuple[Callable[[RunHandle[Any]], Any], Callable[[RunHandle[Any]], Any]]] = {
+    "answer": (
+        lambda handle: handle.answer("yes", command_id="c1"),
+        lambda handle: handle.answer("no", command_id="c1"),
+    ),
+    "payload": (
+        lambda handle: handle.signal("hello", {"a": 1}, command_id="c1"),
+        lambda handle: handle.signal("hello", {"a": 2}, command_id="c1"),
+    ),
+    "name": (
+        lambda handle: handle.signal("hello", command_id="c1"),
+        lambda handle: handle.signal("goodbye", command_id="c1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SAID)
+async def test_1_a_resend_that_says_something_else_is_refused(what: str) -> None:
+    first, other = SAID[what]
+    async with witnessed(MemoryStore(), asks) as runtime:
+        handle = await runtime.start(asks)
+        await reaches(handle, "waiting")
+        await first(handle)
+        await first(handle)
+        before = await kinds(handle)
+        with pytest.raises(CommandConflictError, match=what):
+            await other(handle)
+        assert await kinds(handle) == before
+
+
+async def test_1_a_large_signal_is_recognised_when_it_is_sent_again() -> None:
+    async with witnessed(MemoryStore(), asks) as runtime:
+        handle = await runtime.start(asks)
+        await reaches(handle, "waiting")
+        await handle.signal("hello", "x" * 200_000, command_id="c1")
+        await handle.signal("hello", "x" * 200_000, command_id="c1")
+        assert len(await events_of(handle, "signal.received")) == 1
+
+
 async def test_1_a_command_id_is_for_one_command() -> None:
     async with witnessed(MemoryStore(), asks) as runtime:
         handle = await runtime.start(asks)
