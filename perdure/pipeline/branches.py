@@ -100,6 +100,8 @@ async def _performed(journey: Journey, place: Place, way: Way | None) -> Outcome
     journey.run.emit(STAGE_ENTERED, {"node": place.id, "visit": visit}, level="minimal")
     outcome = await journey.perform(place, visit, way)
     told = {"node": place.id, "visit": visit, "status": outcome.status}
+    if outcome.failure_reason:
+        told["failure_reason"] = outcome.failure_reason
     journey.run.emit(STAGE_ENDED, told, level="minimal")
     return outcome
 

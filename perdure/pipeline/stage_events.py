@@ -7,6 +7,6 @@ from typing import Final
 STAGE_ENTERED: Final = "stage.entered"
 """A stage of a branch, which is a strand of its fan-out's node, was entered: `{"node", "visit"}`."""
 STAGE_ENDED: Final = "stage.ended"
-"""It came to something: `{"node", "visit", "status"}`."""
+"""It came to something: `{"node", "visit", "status"}`, and `failure_reason` where there is one."""
 STAGE_FAILED: Final = "stage.failed"
 """An execution of a stage failed and will be repeated: `{"node", "visit", "attempt", "error", "delay_ms"}`."""
