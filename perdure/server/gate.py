@@ -1,0 +1,231 @@
+"""The one check that every request passes before any route sees it, and the headers that every answer bears.
+
+It is plain ASGI, outside of the router, so a route cannot be added without it. In this order: the host that was asked
+for, who asks, whether they may, where a browser sent it from, and the body's type, size and depth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from perdure.core.errors import PerdureError
+from perdure.server.access import SAFE, is_open, scope_for
+from perdure.server.nesting import deeper_than
+from perdure.server.responses import Json, refusal
+from perdure.server.settings import Settings
+
+HEADERS: Final = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
+POLICY_VIOLATION: Final = 1008
+"""Why a websocket is closed that may not be opened."""
+
+HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]@]+)(?::[0-9]*)?", re.ASCII)
+TOO_LARGE: Final = 413
+LINGER_S: Final = 1.0
+LINGER_BODIES: Final = 10
+"""How long, and for how many bodies' length, a body that is too large is read on after its refusal: its sender may not
+listen before it has sent it, and would meet a broken connection."""
+
+logger = logging.getLogger("perdure.server")
+
+
+class Gate:
+    """The check, as a middleware.
+
+    Args:
+        app: what lies behind it.
+        settings: of the service.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._hosts = frozenset(host.lower() for host in settings.hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        refused = self._admitted(scope)
+        if scope["type"] == "websocket":
+            if refused is not None:
+                await receive()
+                await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+                return
+            await self._app(scope, receive, send)
+            return
+        await self._answer(scope, receive, _Outgoing(send), refused)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: _Outgoing, refused: Json | None) -> None:
+        try:
+            if refused is None:
+                body = await self._body(scope, receive)
+                if not isinstance(body, Json):
+                    await self._app(scope, _replayed(body, receive), send)
+                    return
+                refused = body
+                if body.status_code == TOO_LARGE:
+                    await self._linger(body, receive, send)
+                    return
+            await refused(scope, receive, send)
+        except PerdureError as error:  # of a stream, or of a route that met it after its answer began
+            logger.warning("%s %s: %s", scope["method"], scope["path"], error)
+            if send.started:
+                raise
+            await refusal(error)(scope, receive, send)
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            if send.started:
+                raise
+            await Json({"error": "internal error"}, 500)(scope, receive, send)
+
+    # --- who asks -----------------------------------------------------------------------------------------------------
+
+    def _admitted(self, scope: Scope) -> Json | None:
+        """`None` when the request may come in; what it is told otherwise."""
+        headers = Headers(scope=scope)
+        method, path = scope.get("method", "GET"), scope["path"]
+        host = _only(headers, "host")
+        if host is None or host_name(host) not in self._hosts:
+            return Json({"error": "host not allowed"}, 400)
+        if not is_open(method, path):
+            refused = self._identified(scope, headers, scope_for(method, path))
+            if refused is not None:
+                return refused
+        origin = headers.get("origin")
+        sends = method not in SAFE or scope["type"] == "websocket"
+        if sends and origin is not None and not self._from_here(origin, host):
+            return Json({"error": "origin not allowed"}, 403)
+        return None
+
+    def _identified(self, scope: Scope, headers: Headers, needed: str) -> Json | None:
+        state = scope.setdefault("state", {})
+        state["actor"] = "person"
+        if self._settings.keys is None:
+            return None
+        kind, _, token = (_only(headers, "authorization") or "").partition(" ")
+        key = self._settings.keys.find(token.strip()) if kind.lower() == "bearer" else None
+        if key is None:
+            return Json({"error": "authentication is required"}, 401, {"www-authenticate": "Bearer"})
+        if not key.may(needed):
+            return Json({"error": f"the key lacks the scope {needed}", "scope": needed}, 403)
+        state["actor"] = f"service:{key.name}"
+        return None
+
+    def _from_here(self, origin: str, host: str) -> bool:
+        if origin in self._settings.origins:
+            return True
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
+        return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+
+    # --- what they send -----------------------------------------------------------------------------------------------
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | Json:
+        """The whole body, or what its sender is told."""
+        headers, limit = Headers(scope=scope), self._settings.max_body_bytes
+        too_large = Json({"error": "request body too large", "max_bytes": limit}, TOO_LARGE, {"connection": "close"})
+        if _length(headers) > limit:
+            return too_large
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                break
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                return too_large
+            parts.append(part)
+            more = message.get("more_body", False)
+        body = b"".join(parts)
+        if body and scope["method"] not in SAFE and not _is_json(headers):
+            return Json({"error": "content type must be application/json"}, 415)
+        if deeper_than(body, self._settings.max_json_depth):
+            return Json({"error": "json is nested too deep", "max_depth": self._settings.max_json_depth}, 400)
+        return body
+
+    async def _linger(self, refused: Json, receive: Receive, send: Send) -> None:
+        """Refuse a body, and read on for a while."""
+        await send({"type": "http.response.start", "status": refused.status_code, "headers": refused.raw_headers})
+        await send({"type": "http.response.body", "body": refused.body, "more_body": True})
+        left = LINGER_BODIES * self._settings.max_body_bytes
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        break
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Outgoing:
+    """Sends, with the headers of the service, and knows whether the answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+def host_name(host: str) -> str:
+    """A `Host` header without its port; nothing if it is none."""
+    match = HOST.fullmatch(host.lower())
+    return match[1] if match else ""
+
+
+def _only(headers: Headers, name: str) -> str | None:
+    """The value of a header that stands there once."""
+    found = headers.getlist(name)
+    return found[0] if len(found) == 1 else None
+
+
+def _length(headers: Headers) -> float:
+    text = headers.get("content-length", "0")
+    if not text.isascii() or not text.isdigit():
+        return 0
+    return math.inf if len(text) > 18 else int(text)
+
+
+def _is_json(headers: Headers) -> bool:
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Gives the body that was read, and then whatever else comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
