@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.cli.account import Account
-from perdure.cli.explanation import Circumstances, deadline, following, why
+from perdure.cli.explanation import Circumstances, following, why
 from perdure.cli.place import Place
 from perdure.cli.times import now_ms
 from perdure.core.errors import CorruptRecordError
@@ -81,7 +81,7 @@ def portrait_data(found: Portrait) -> dict[str, Any]:
             "actor": state.paused.actor,
             "time_ms": state.paused.time_ms,
         }
-    return run_data(row) | {
+    return row.to_dict() | {
         "seq": found.account.seq,
         "last_ms": state.last_ms,
         "generation": found.account.generation,
@@ -126,24 +126,6 @@ async def outcome_of(store: Store, state: RunState) -> dict[str, Any]:
 
 
 # --- as data ---------------------------------------------------------------------------------------------------------
-
-
-def run_data(row: RunRow) -> dict[str, Any]:
-    """A run's index row as plain JSON data."""
-    return {
-        "run_id": row.run_id,
-        "workflow": row.workflow,
-        "version": row.version,
-        "status": row.status,
-        "reason": row.reason or None,
-        "created_ms": row.created_ms,
-        "updated_ms": row.updated_ms,
-        "due_ms": deadline(row),
-        "owner": row.owner,
-        "parent_id": row.parent_id,
-        "caller_owned": row.caller_owned,
-        "tags": list(row.tags),
-    }
 
 
 def wait_data(place: OpenWait) -> dict[str, Any]:

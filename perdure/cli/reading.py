@@ -17,7 +17,7 @@ from perdure.cli.explanation import following, why
 from perdure.cli.findings import artifacts_of
 from perdure.cli.output import Output, table
 from perdure.cli.place import Place
-from perdure.cli.portrait import outcome_of, portrait_data, portray, run_data, sound_events, wait_data
+from perdure.cli.portrait import outcome_of, portrait_data, portray, sound_events, wait_data
 from perdure.cli.times import instant, now_ms, span, until
 from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, InputError
 from perdure.core.events import Event
@@ -72,7 +72,7 @@ async def list_runs(place: Place, output: Output, wanted: Wanted) -> int:
         }
     if output.json:
         for row in shown:
-            output.record(run_data(row) | {"waits": [wait_data(one) for one in waits.get(row.run_id, ())]})
+            output.record(row.to_dict() | {"waits": [wait_data(one) for one in waits.get(row.run_id, ())]})
     elif shown:
         now = now_ms()
         output.show(

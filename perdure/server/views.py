@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.core.errors import CorruptRecordError, StoreCorruptError
-from perdure.core.events import NEVER
 from perdure.engine.large import resolved
 from perdure.engine.runtime import Runtime
 from perdure.engine.watching import Question
@@ -14,24 +13,6 @@ from perdure.server.responses import error_body
 from perdure.server.waiting import why
 from perdure.store.port import RunRow, Store, WorkerRow
 from perdure.workflow.graph import Graph
-
-
-def row_view(row: RunRow) -> dict[str, Any]:
-    """A run's index row."""
-    return {
-        "run_id": row.run_id,
-        "workflow": row.workflow,
-        "version": row.version,
-        "status": row.status,
-        "reason": row.reason or None,
-        "created_ms": row.created_ms,
-        "updated_ms": row.updated_ms,
-        "due_ms": row.due_ms if 0 < row.due_ms < NEVER else None,
-        "owner": row.owner,
-        "parent_id": row.parent_id,
-        "caller_owned": row.caller_owned,
-        "tags": list(row.tags),
-    }
 
 
 async def run_view(runtime: Runtime, run_id: str) -> dict[str, Any]:
@@ -46,8 +27,8 @@ async def run_view(runtime: Runtime, run_id: str) -> dict[str, Any]:
         state = await handle.fold()
         view = await _folded(runtime, row, state)
     except (CorruptRecordError, StoreCorruptError) as error:
-        return row_view(row) | {"damage": error_body(error)}
-    return row_view(row) | view
+        return row.to_dict() | {"damage": error_body(error)}
+    return row.to_dict() | view
 
 
 async def _folded(runtime: Runtime, row: RunRow, state: RunState) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from perdure.core.errors import PerdureError
-from perdure.core.events import Draft, Event, Head, IndexChange, WaitRow
+from perdure.core.events import NEVER, Draft, Event, Head, IndexChange, WaitRow
 
 Durability = Literal["full", "process", "none"]
 Status = Literal["pending", "running", "waiting", "paused", "completed", "failed", "cancelled"]
@@ -110,6 +110,23 @@ class RunRow:
     parent_id: str | None
     caller_owned: bool
     tags: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain JSON data; `due_ms` is null where nothing but an event from outside wakes the run."""
+        return {
+            "run_id": self.run_id,
+            "workflow": self.workflow,
+            "version": self.version,
+            "status": self.status,
+            "reason": self.reason or None,
+            "created_ms": self.created_ms,
+            "updated_ms": self.updated_ms,
+            "due_ms": self.due_ms if 0 < self.due_ms < NEVER else None,
+            "owner": self.owner,
+            "parent_id": self.parent_id,
+            "caller_owned": self.caller_owned,
+            "tags": list(self.tags),
+        }
 
 
 @dataclass(slots=True)

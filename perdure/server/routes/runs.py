@@ -15,7 +15,7 @@ from perdure.server.ranges import attachment
 from perdure.server.responses import Json
 from perdure.server.streams import MEDIA_TYPE, EventStream, after_of
 from perdure.server.tails import Tails, event_data
-from perdure.server.views import context_view, row_view, run_view
+from perdure.server.views import context_view, run_view
 from perdure.store.port import RunFilter, Status
 
 PAGE: Final = 100
@@ -51,7 +51,7 @@ async def list_runs(
     rows = await runtime.runs(where)
     shown = rows[:limit]
     following = cursor_after(shown[-1]) if len(rows) > limit else None
-    return Json({"runs": [row_view(row) for row in shown], "next_cursor": following})
+    return Json({"runs": [row.to_dict() for row in shown], "next_cursor": following})
 
 
 @router.get("/runs/{run_id}")
