@@ -20,7 +20,7 @@ from perdure.journal.state import DELETED
 
 if TYPE_CHECKING:
     from perdure.engine.execution import Execution
-    from perdure.engine.run import Run
+    from perdure.engine.run_face import RunFace
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Outputs(Mapping[str, Any]):
 class State(MutableMapping[str, Any]):
     """The key-value context of a run. Writes are journaled as deltas; what is read is a copy."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunFace) -> None:
         self._run = run
 
     def __getitem__(self, name: str) -> Any:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import random as _random
 import uuid as _uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from hashlib import sha256
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 import orjson
 
 from perdure.core import kinds
-from perdure.core.durations import Duration, parse_duration
+from perdure.core.durations import Duration
 from perdure.core.errors import (
     InputError,
     InputTypeError,
@@ -22,19 +21,15 @@ from perdure.core.errors import (
     StoreError,
     ValueTooLargeError,
 )
-from perdure.core.ids import check_key, check_name
-from perdure.core.values import codec_for
-from perdure.engine import branching, children, drift, stepping, waiting
+from perdure.core.ids import check_key
+from perdure.engine import branching, children, drift, stepping
 from perdure.engine.children import ChildHandle
-from perdure.engine.context import Artifact, Outputs, State
-from perdure.engine.scopes import Scope, current_scope
-from perdure.engine.waiting import MISSING
-from perdure.journal.decide import check_answer
+from perdure.engine.context import Artifact
+from perdure.engine.waits import Waits
 from perdure.store.port import ArtifactRow
 from perdure.workflow.steps import Step
 
 if TYPE_CHECKING:
-    from perdure.engine.execution import Execution
     from perdure.workflow.function import Workflow
     from perdure.workflow.graph import Definition, Graph
 
@@ -42,7 +37,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-QuestionKind = Literal["choice", "text", "confirm", "multiple"]
 Level = Literal["minimal", "normal", "verbose"]
 MOST_EMIT_BYTES: Final = 1024 * 1024
 _LEVELS: Final = {"minimal": 0, "normal": 1, "verbose": 2}
@@ -50,63 +44,8 @@ _NO_INPUT: Final = b"{}"
 _NO_INPUT_FINGERPRINT: Final = sha256(_NO_INPUT).hexdigest()
 
 
-class Run:
+class Run(Waits):
     """A run, as the code of its workflow sees it. Bound to one scope; see `branch`, `gather`, `map` for others."""
-
-    def __init__(self, execution: Execution, scope: Scope) -> None:
-        self._execution = execution
-        self._root = scope
-        self.state: State = State(self)
-        self.outputs: Mapping[str, Any] = Outputs(execution)
-
-    # --- what it is ---------------------------------------------------------------------------------------------------
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self._execution.run_id
-
-    @property
-    def workflow(self) -> str:
-        """The name of its workflow."""
-        return self._execution.graph.name
-
-    @property
-    def generation(self) -> int:
-        """How often it was continued by `continue_as`."""
-        return self._execution.generation
-
-    @property
-    def node(self) -> str:
-        """The node whose code this is."""
-        return self._root.node.rpartition("#")[0]
-
-    @property
-    def visit(self) -> int:
-        """Which visit of the node this is in this generation, from 1."""
-        return int(self._root.node.rpartition("#")[2])
-
-    @property
-    def visits(self) -> Mapping[str, int]:
-        """By node, how often it was entered in this generation."""
-        return MappingProxyType(self._execution.visits)
-
-    @property
-    def previous_node(self) -> str | None:
-        """The node that ended last in this generation."""
-        last = self._execution.last
-        return None if last is None else last.name
-
-    @property
-    def input(self) -> Mapping[str, Any]:
-        """Its input by parameter name, decoded afresh."""
-        return self._execution.graph.load_input(self._execution.input_tree)
-
-    def _scope(self) -> Scope:
-        current = current_scope.get()
-        if current is None or current is self._root:
-            return self._root
-        return current if current.execution is self._execution and current.within(self._root) else self._root
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -142,150 +81,6 @@ class Run:
         scope.enter(f"step {fn.name}")
         try:
             return await stepping.run_step(execution, scope, fn, args, kwargs, key)
-        finally:
-            scope.open = False
-
-    # --- waits --------------------------------------------------------------------------------------------------------
-
-    async def ask(
-        self,
-        text: str,
-        *,
-        choices: Sequence[str] | None = None,
-        keys: Sequence[str] | None = None,
-        kind: QuestionKind | None = None,
-        default: Any = MISSING,
-        timeout: Duration | None = None,
-        key: str | None = None,
-    ) -> Any:
-        """Ask a person, and wait for the answer: seconds or months, with or without a process.
-
-        Args:
-            text: the question.
-            choices: what may be answered.
-            keys: a short form of each choice, which may be answered in its place.
-            kind: `choice` (one of them; default where there are choices), `multiple` (a list of them), `confirm` (yes
-                or no), `text` (default without choices).
-            default: the answer after the timeout.
-            timeout: how long to wait.
-            key: the wait's key.
-
-        Returns:
-            The choice, the list of choices, a bool, or the text.
-
-        Raises:
-            WaitTimeout: it timed out and there is no default.
-        """
-        kind = kind or ("choice" if choices is not None else "text")
-        if not isinstance(text, str) or not text:
-            raise InputTypeError(f"a question is a text, not {text!r}", run_id=self.id)
-        if (kind in ("choice", "multiple")) != (choices is not None):
-            raise InputError(f"a question of kind {kind!r} {'needs' if choices is None else 'takes no'} choices")
-        names = list(choices or ())
-        if choices is not None and (not names or len(set(names)) != len(names)):
-            raise InputError("choices must be different, and at least one")
-        if keys is not None and (len(keys) != len(names) or len({*keys, *names}) != 2 * len(names)):
-            raise InputError("keys must be as many as the choices, and different from them and from each other")
-        question: dict[str, Any] = {"kind": kind, "text": text, "choices": names}
-        if keys is not None:
-            question["keys"] = list(keys)
-        data: dict[str, Any] = {"wait": "question", "question": question, **self._deadline(timeout)}
-        if default is not MISSING:
-            data |= {"has_default": True, "default": check_answer(question, default)}
-        event, scope = await self._wait("ask", key, question, data)
-        return await waiting.result_of(self._execution, event, scope, f"question {text!r}")
-
-    @overload
-    async def wait_for(
-        self,
-        signal: str,
-        *,
-        match: str | None = None,
-        timeout: Duration | None = None,
-        default: Any = MISSING,
-        key: str | None = None,
-    ) -> Any: ...
-    @overload
-    async def wait_for(
-        self,
-        signal: str,
-        *,
-        type: type[T],
-        match: str | None = None,
-        timeout: Duration | None = None,
-        default: Any = MISSING,
-        key: str | None = None,
-    ) -> T: ...
-    async def wait_for(
-        self,
-        signal: str,
-        *,
-        match: str | None = None,
-        timeout: Duration | None = None,
-        default: Any = MISSING,
-        key: str | None = None,
-        type: Any = Any,
-    ) -> Any:
-        """Wait for a signal from outside; one that came early was kept.
-
-        Args:
-            signal: its name.
-            match: take only a signal that was sent with this key.
-            timeout: how long to wait.
-            default: what to return after the timeout.
-            key: the wait's key.
-            type: what the payload must be.
-
-        Returns:
-            The signal's payload. Each signal is delivered once.
-
-        Raises:
-            WaitTimeout: it timed out and there is no default.
-        """
-        check_name(signal, field="signal")
-        if match is not None:
-            check_key(match, field="match")
-        data: dict[str, Any] = {"wait": "signal", "name": signal, "match": match, **self._deadline(timeout)}
-        codec = codec_for(type)
-        if default is not MISSING:
-            data |= {"has_default": True, "default": codec.tree(default)}
-        event, scope = await self._wait(f"wait_for.{signal}", key, {"signal": signal, "match": match}, data)
-        tree = await waiting.result_of(self._execution, event, scope, f"signal {signal!r}")
-        return codec.load_json(tree)
-
-    async def sleep(self, duration: Duration, *, key: str | None = None) -> None:
-        """Sleep; the due instant is recorded, so a restart does not begin anew.
-
-        Args:
-            duration: `"1h"`, a timedelta, or seconds.
-        """
-        delay_ms = round(parse_duration(duration, name="duration") * 1000)
-        due_ms = self._execution.services.clock.now_ms() + delay_ms
-        await self._wait("sleep", key, {"duration_ms": delay_ms}, {"wait": "timer", "deadline_ms": due_ms})
-
-    async def sleep_until(self, when: datetime, *, key: str | None = None) -> None:
-        """Sleep until an instant.
-
-        Args:
-            when: with a time zone.
-        """
-        if not isinstance(when, datetime) or when.tzinfo is None:
-            raise InputTypeError(f"sleep_until takes a datetime with a time zone, not {when!r}", run_id=self.id)
-        due_ms = round(when.timestamp() * 1000)
-        await self._wait("sleep", key, {"until_ms": due_ms}, {"wait": "timer", "deadline_ms": due_ms})
-
-    def _deadline(self, timeout: Duration | None) -> dict[str, int]:
-        if timeout is None:
-            return {}
-        delay_ms = round(parse_duration(timeout, name="timeout") * 1000)
-        return {"deadline_ms": self._execution.services.clock.now_ms() + delay_ms}
-
-    async def _wait(self, name: str, key: str | None, asked: dict[str, Any], data: dict[str, Any]) -> tuple[Any, Scope]:
-        self._execution.check()
-        scope = self._scope()
-        scope.enter(name)
-        try:
-            return await waiting.wait(self._execution, scope, name, key, asked, data), scope
         finally:
             scope.open = False
 
@@ -579,18 +374,3 @@ class Run:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
         return future.result()
-
-    # --- inside -------------------------------------------------------------------------------------------------------
-
-    def _refuse_open(self, scope: Scope, what: str) -> None:
-        if scope.open:
-            scope.enter(what)
-
-    def _dump(self, value: Any, what: str) -> bytes:
-        data = codec_for(Any).dump(value)
-        self._execution.refuse_shape(data, what)
-        return self._execution.redact(data)
-
-    def _append(self, kind: str, payload: bytes, scope: Scope, key: str) -> None:
-        execution = self._execution
-        execution.log.add(execution.services.draft(kind, payload, node=scope.node, scope=scope.path, key=key))

@@ -9,14 +9,27 @@ import inspect
 from collections.abc import Iterator
 from typing import Final
 
-from perdure.core import errors, pipeline_errors
-from perdure.core.errors import PerdureError
+from perdure.core import pipeline_errors
+from perdure.core.errors import PerdureError, base, conflict, definition, input, state, step, store, testing
 from perdure.model import errors as model_errors
 from perdure.pipeline.commands import errors as command_errors
 from perdure.pipeline.drawing import errors as drawing_errors
 from tests.docs.pages import ROOT
 
-MODULES: Final = (errors, pipeline_errors, model_errors, command_errors, drawing_errors)
+MODULES: Final = (
+    base,
+    input,
+    definition,
+    conflict,
+    state,
+    step,
+    store,
+    testing,
+    pipeline_errors,
+    model_errors,
+    command_errors,
+    drawing_errors,
+)
 PAGE: Final = ROOT / "docs" / "errors.md"
 BEGIN: Final = "<!-- made by tests/docs/error_table.py: begin -->\n"
 END: Final = "<!-- end -->\n"
