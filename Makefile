@@ -13,12 +13,14 @@ TESTABLE := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo crash-demo test lint types rules bench clean
+.PHONY: help .venv demo crash-demo test test-http soak lint types rules bench clean
 
 help:
 	@echo "make demo        run the example workflow on this repository"
 	@echo "make crash-demo  kill a run again and again, and see it end as if nothing had happened"
 	@echo "make test        all tests"
+	@echo "make test-http [PATH]  the tests of the HTTP service alone, or those in a file"
+	@echo "make soak        the long tests of the HTTP service (about an hour)"
 	@echo "make lint        style (ruff)"
 	@echo "make types       types (mypy --strict)"
 	@echo "make rules       which room may import which (import-linter)"
@@ -47,6 +49,19 @@ crash-demo: $(INSTALLED)
 
 test: $(TESTABLE)
 	$(BIN)/python -m pytest
+
+# `make test-http tests/http/server/test_runs.py`: what stands behind the target is what is tested.
+ifeq (test-http,$(firstword $(MAKECMDGOALS)))
+HTTP_TESTS := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+.PHONY: $(HTTP_TESTS)
+$(HTTP_TESTS): ;@:
+endif
+
+test-http: $(TESTABLE)
+	$(BIN)/python -m pytest $(or $(HTTP_TESTS),tests/http)
+
+soak: $(TESTABLE)
+	PERDURE_SOAK=1 $(BIN)/python -m pytest tests/http tests/crash
 
 lint: $(TESTABLE)
 	$(BIN)/ruff check

@@ -29,7 +29,7 @@ from perdure import RunHandle, Runtime
 from perdure.pipeline import validate_text
 from perdure.workflow.loading import load_file
 from tests.docs.pages import PAGES, ROOT, Block, read_page
-from tests.docs.transcripts import check, commands_of, environment_for, play
+from tests.docs.transcripts import check, commands_of, end_group, environment_for, play
 
 LANGUAGES: Final = {"python", "console", "dot", "json", "toml", "text"}
 # The plugin of this checkout, installed or not.
@@ -54,19 +54,28 @@ def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytes
     before = set(ROOT.iterdir())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for block in read_page(path).blocks:
+    left: list[int] = []
+    try:
+        run_blocks(read_page(path).blocks, tmp_path, left)
+    finally:
+        for session in left:
+            end_group(session)
+    assert {path for path in set(ROOT.iterdir()) - before if not path.name.startswith(".")} == set()
+
+
+def run_blocks(blocks: list[Block], folder: Path, left: list[int]) -> None:
+    for block in blocks:
         if block.language == "python":
-            run_python(block, tmp_path)
+            run_python(block, folder)
         elif block.language == "console":
-            run_console(block, tmp_path)
+            run_console(block, folder, left)
         elif block.language == "dot":
-            check_pipeline(block, tmp_path)
+            check_pipeline(block, folder)
         elif block.language == "json":
             for line in block.lines:
                 json.loads(line)
         elif block.language == "toml":
             tomllib.loads(block.text)
-    assert {path for path in set(ROOT.iterdir()) - before if not path.name.startswith(".")} == set()
 
 
 def run_python(block: Block, folder: Path) -> None:
@@ -105,7 +114,7 @@ async def result_of(file: Path) -> Any:
         return definition.compile().output.tree(output)
 
 
-def run_console(block: Block, folder: Path) -> None:
+def run_console(block: Block, folder: Path, left: list[int]) -> None:
     commands = commands_of(block.lines, block.line)
     targets = [command for command in commands if command.text.startswith("make ")]
     if targets:
@@ -114,4 +123,4 @@ def run_console(block: Block, folder: Path) -> None:
             name = command.text.split()[1]
             subprocess.run(["make", "--dry-run", name], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         return
-    check(commands, play(commands, folder, environment_for(folder)), block.place)
+    check(commands, play(commands, folder, environment_for(folder), left), block.place)

@@ -1,6 +1,7 @@
 """Transcripts of a shell: `$ command` lines, each followed by what it prints.
 
-The commands of one transcript run in one shell, in one folder, without a terminal. What is printed is compared loosely:
+The commands of one transcript run in one shell, in one folder, without a terminal. What they started with `&` lives
+until the page ends. What is printed is compared loosely:
 
 * a line of the transcript must be a line of the output, in the same order, and no other line may stand between;
 * `…` stands for anything within a line, and a line that is nothing but `…` for any number of lines;
@@ -52,9 +53,18 @@ def commands_of(lines: list[str], first_line: int) -> list[Command]:
     return commands
 
 
-def play(commands: list[Command], folder: Path, environment: dict[str, str]) -> list[tuple[int, str]]:
-    """Run the commands in one shell; their exit codes and what they printed."""
+def play(
+    commands: list[Command], folder: Path, environment: dict[str, str], left: list[int] | None = None
+) -> list[tuple[int, str]]:
+    """Run the commands in one shell; their exit codes and what they printed.
+
+    Args:
+        left: gets the session, whose end is then the caller's: what was started with `&` serves the transcripts that
+            follow. If omitted, it ends with this one.
+    """
     parts = [f"{command.text}\n_code=$?; printf '{_MARK}%s{_MARK}' $_code; (exit $_code)" for command in commands]
+    if left is not None:
+        parts.insert(0, "sleep infinity >/dev/null 2>&1 &")  # while one lives, its number is nobody else's
     shell = subprocess.Popen(
         ["bash", "-c", "\n".join(parts)],
         cwd=folder,
@@ -64,10 +74,13 @@ def play(commands: list[Command], folder: Path, environment: dict[str, str]) -> 
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    if left is not None:
+        left.append(shell.pid)
     try:
         output, _ = shell.communicate(timeout=COMMAND_TIMEOUT_S)
     finally:
-        end_group(shell.pid)  # what was started with `&`
+        if left is None:
+            end_group(shell.pid)
         shell.wait()
     pieces = output.decode().split(_MARK)
     results = [(int(code), text) for text, code in zip(pieces[::2], pieces[1::2], strict=False)]
