@@ -178,6 +178,27 @@ class Redactor:
             return text
         return self._text.sub(lambda match: self._labels[match.group()], text)
 
+    @property
+    def longest(self) -> int:
+        """The characters of the longest text that is looked for."""
+        return max(map(len, self._labels), default=0)
+
+    def cut(self, text: str, place: int) -> int:
+        """The last place, at most this one, where a text that goes on can be cut: no declared value lies across it, and
+        none that is not complete begins before it."""
+        if self._text is None:
+            return place
+        for form in self._labels:
+            begun = text.find(form[0], max(0, place - len(form) + 1), place)
+            while begun >= 0 and not form.startswith(text[begun:place]):
+                begun = text.find(form[0], begun + 1, place)
+            if begun >= 0:
+                place = begun
+        for match in self._text.finditer(text):
+            if match.start() < place < match.end():
+                return match.start()
+        return place
+
     def redact_bytes(self, data: bytes) -> bytes:
         """The bytes with each declared value replaced by `[secret …]`.
 

@@ -48,7 +48,9 @@ class Commanding(Face):
         value: Any,
         *,
         wait_id: str | None = None,
+        saw: str | None = None,
         actor: str = "person",
+        via: str | None = None,
         command_id: str | None = None,
     ) -> None:
         """Answer a question.
@@ -56,14 +58,22 @@ class Commanding(Face):
         Args:
             value: one of the choices, a list of them, a bool, or text.
             wait_id: the question; may be omitted when the run asks one.
+            saw: the hash of what was looked at, for a question that asks to approve something.
             actor: who answers.
+            via: the service that brought a person's answer.
             command_id: the same id again is recognised as a resend.
 
         Raises:
-            WaitNotFoundError, WaitClosedError, AnswerRefusedError, RunEndedError: nothing was written.
+            WaitNotFoundError, WaitClosedError, QuestionExpiredError, RunEndedError: nothing was written.
+            AnswerRefusedError, StaleApprovalError: nothing was written, and the question stays open.
         """
         tree = self._outside(value, "an answer")
-        await self._command(run_id, lambda state: decide.answer(state, wait_id, tree, command_id), actor)
+        clock = self._services.clock
+
+        def decided(state: RunState) -> list[decide.Decision]:
+            return decide.answer(state, wait_id, tree, command_id, now_ms=clock.now_ms(), saw=saw, via=via)
+
+        await self._command(run_id, decided, actor)
 
     async def signal(
         self,
@@ -75,6 +85,7 @@ class Commanding(Face):
         sender_id: str | None = None,
         command_id: str | None = None,
         actor: str = "person",
+        via: str | None = None,
     ) -> str:
         """Send a signal to a run; it is kept until the run reads it.
 
@@ -84,6 +95,7 @@ class Commanding(Face):
             run_id: the run; without it, the one run that waits for this name and key.
             match: the key that a waiting run may ask for.
             sender_id: the same id again is recognised as a resend.
+            via: the service that brings a person's signal; so it is with every command.
 
         Returns:
             The id of the run.
@@ -98,7 +110,9 @@ class Commanding(Face):
         if run_id is None:
             run_id = await self._waiting_for(name, match)
         tree = self._outside(payload, "a signal's payload")
-        await self._command(run_id, lambda state: decide.signal(state, name, match, tree, sender_id, command_id), actor)
+        await self._command(
+            run_id, lambda state: decide.signal(state, name, match, tree, sender_id, command_id), actor, via
+        )
         return run_id
 
     async def _waiting_for(self, name: str, match: str | None) -> str:
@@ -117,14 +131,20 @@ class Commanding(Face):
         return runs.pop()
 
     async def cancel(
-        self, run_id: str, *, reason: str = "", command_id: str | None = None, actor: str = "person"
+        self,
+        run_id: str,
+        *,
+        reason: str = "",
+        command_id: str | None = None,
+        actor: str = "person",
+        via: str | None = None,
     ) -> None:
         """Ask a run, and with it its children, to end. A run that nobody executes is ended here.
 
         Raises:
             RunEndedError: it has ended otherwise.
         """
-        state = await self._command(run_id, lambda state: decide.cancel(state, reason, command_id), actor)
+        state = await self._command(run_id, lambda state: decide.cancel(state, reason, command_id), actor, via)
         if state.status == "cancelled" or run_id in self.worker.executions or run_id in self._owned:
             return
         await self._cancel_here(run_id)
@@ -154,16 +174,24 @@ class Commanding(Face):
         except (StateError, NotFoundError):
             return  # it has ended, or its start was never committed
 
-    async def pause(self, run_id: str, *, command_id: str | None = None, actor: str = "person") -> None:
+    async def pause(
+        self, run_id: str, *, command_id: str | None = None, actor: str = "person", via: str | None = None
+    ) -> None:
         """Pause a run: steps in flight end, nothing new begins.
 
         Raises:
             RunEndedError: it has ended.
         """
-        await self._command(run_id, lambda state: decide.pause(state, "paused", command_id), actor)
+        await self._command(run_id, lambda state: decide.pause(state, "paused", command_id), actor, via)
 
     async def unpause(
-        self, run_id: str, *, accept_definition: bool = False, command_id: str | None = None, actor: str = "person"
+        self,
+        run_id: str,
+        *,
+        accept_definition: bool = False,
+        command_id: str | None = None,
+        actor: str = "person",
+        via: str | None = None,
     ) -> None:
         """Undo a pause, or let a parked run go on.
 
@@ -180,10 +208,16 @@ class Commanding(Face):
             state = await self.run(run_id).fold()
             accepted = None if state.workflow in self.registry else state.detail.get("loaded")
             accepted = accepted or self.registry.get(state.workflow).fingerprint
-        await self._command(run_id, lambda state: decide.resume(state, command_id, accepted=accepted), actor)
+        await self._command(run_id, lambda state: decide.resume(state, command_id, accepted=accepted), actor, via)
 
     async def retry(
-        self, run_id: str, *, reason: str = "", command_id: str | None = None, actor: str = "person"
+        self,
+        run_id: str,
+        *,
+        reason: str = "",
+        command_id: str | None = None,
+        actor: str = "person",
+        via: str | None = None,
     ) -> None:
         """Open a failed or cancelled run again; it forgets exactly the failure that ended it.
 
@@ -202,6 +236,7 @@ class Commanding(Face):
             run_id,
             lambda state: decide.reopen(state, reason, command_id, parent_took=took, cancelled_children=cancelled),
             actor,
+            via,
         )
 
     async def _cancelled_children(self, run_id: str) -> list[str]:
@@ -222,6 +257,7 @@ class Commanding(Face):
         value: Any = None,
         command_id: str | None = None,
         actor: str = "person",
+        via: str | None = None,
     ) -> None:
         """Say what became of a step in doubt.
 
@@ -242,13 +278,19 @@ class Commanding(Face):
             if len(doubts) == 1:
                 doubts[0].step.output.check_input(value)
         tree = self._outside(value, "a resolution")
-        await self._command(run_id, lambda state: decide.resolve(state, step, resolution, tree, command_id), actor)
+        await self._command(run_id, lambda state: decide.resolve(state, step, resolution, tree, command_id), actor, via)
 
-    async def _command(self, run_id: str, decided: Callable[[RunState], list[decide.Decision]], actor: str) -> RunState:
+    async def _command(
+        self,
+        run_id: str,
+        decided: Callable[[RunState], list[decide.Decision]],
+        actor: str,
+        via: str | None = None,
+    ) -> RunState:
         self.worker  # noqa: B018  refuses a runtime that is not open
         execution = self.worker.executions.get(run_id)
         known = execution.log.committed() if execution is not None else None
-        return await command(self._services, run_id, decided, actor, known)
+        return await command(self._services, run_id, decided, actor, known, via=via)
 
     def _outside(self, value: Any, what: str) -> Any:
         """The JSON tree of a value that somebody brings; one that has the shape of a secret is refused."""

@@ -22,7 +22,13 @@ Decide = Callable[[RunState], list[Decision]]
 
 
 async def command(
-    services: Services, run_id: str, decide: Decide, actor: str, known: tuple[RunState, Head] | None = None
+    services: Services,
+    run_id: str,
+    decide: Decide,
+    actor: str,
+    known: tuple[RunState, Head] | None = None,
+    *,
+    via: str | None = None,
 ) -> RunState:
     """Append what a command decides, and wait until it is durable.
 
@@ -31,6 +37,7 @@ async def command(
         decide: from the folded state to events; none when the command stands in the journal already.
         actor: who brings the command.
         known: the committed state of a run that is executed here, so that its journal need not be read for this.
+        via: the service that brings a person's command; recorded with it.
 
     Returns:
         The state that was decided on.
@@ -52,7 +59,7 @@ async def command(
         if not decisions:
             return state
         try:
-            await _append(services, run_id, head, decisions, actor)
+            await _append(services, run_id, head, decisions, actor, via)
         except HeadMovedError as error:
             refusal = error
             continue
@@ -61,11 +68,16 @@ async def command(
     raise refusal
 
 
-async def _append(services: Services, run_id: str, head: Head, decisions: list[Decision], actor: str) -> Appended:
+async def _append(
+    services: Services, run_id: str, head: Head, decisions: list[Decision], actor: str, via: str | None
+) -> Appended:
+    brought = {} if via is None else {"via": via}
     drafts = [
         services.draft(
             decision.kind,
-            orjson.dumps({name: value for name, value in decision.payload.items() if not _omitted(name, value)}),
+            orjson.dumps(
+                {name: value for name, value in decision.payload.items() if not _omitted(name, value)} | brought
+            ),
             node=decision.node,
             scope=decision.scope,
             key=decision.key,

@@ -20,7 +20,7 @@ from perdure.journal.state import Record
 from perdure.workflow.graph import Done
 
 if TYPE_CHECKING:
-    from perdure.engine.stepping import StepCall
+    from perdure.engine.step_call import StepCall
 
 
 class _Answer:

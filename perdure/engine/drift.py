@@ -11,6 +11,7 @@ from perdure.core import kinds
 from perdure.core.errors import PerdureError, RunAbandoned
 from perdure.core.events import NEVER, IndexChange
 from perdure.core.values import differing_path
+from perdure.engine.logs import logger
 from perdure.journal.state import Record
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def park(execution: Execution, reason: str, message: str, detail: dict[str, Any]
     change = IndexChange(status="paused", reason=reason, due_ms=NEVER)
     execution.log.add(
         execution.services.draft(kinds.RUN_PAUSED, execution.redact(orjson.dumps(payload)), change=change)
+    )
+    run_id = execution.run_id
+    execution.log.when_durable(
+        lambda: logger.warning("run %s: parked (%s): %s", run_id, reason, message, extra={"run_id": run_id})
     )
     execution.stop("park")
     raise RunAbandoned(message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -10,6 +10,8 @@ import orjson
 from perdure.core import kinds
 from perdure.core.events import NEVER, Draft, IndexChange
 from perdure.engine.large import by_reference
+from perdure.engine.logs import logger
+from perdure.engine.observing import run_changed
 from perdure.journal.state import RunState
 from perdure.workflow.graph import Break, Finish
 
@@ -37,12 +39,19 @@ async def conclude(execution: Execution, route: Finish | Break) -> None:
     draft = again(execution.log.state)
     if draft is not None:
         await execution.log.decide(draft, again)
-        _wake_parent(execution.services, execution.log.state)
+        _ended(execution.services, execution.log.state, fields)
 
 
-def _wake_parent(services: Services, state: RunState) -> None:
-    """The end of a child has marked its parent due; nobody need hear of it, if nobody here executes it."""
-    if state.terminal and state.manifest.get("parent"):
+def _ended(services: Services, state: RunState, fields: Mapping[str, Any]) -> None:
+    """The run's end is durable. That of a child has marked its parent due; nobody need hear of it, if nobody here
+    executes it."""
+    if not state.terminal:
+        return
+    code = str((fields.get("error") or {}).get("code", "")) or None
+    if state.status == "failed":
+        logger.warning("run %s: failed (%s)", state.run_id, code, extra={"run_id": state.run_id})
+    run_changed(services, state, state.status, code)
+    if state.manifest.get("parent"):
         services.due()
 
 
@@ -82,7 +91,7 @@ async def cancelled(services: Services, log: RunLog, taken: Set[int] = frozenset
     draft = again(log.state)
     assert draft is not None
     await log.decide(draft, again)
-    _wake_parent(services, log.state)
+    _ended(services, log.state, {})
 
 
 def doubtful(state: RunState) -> list[dict[str, str]]:
@@ -164,6 +173,7 @@ async def finish(execution: Execution) -> Ending:
         await _interrupt(execution, "drain")
         return "drained"
     if stopping in ("pause", "park") or log.state.paused is not None:
+        run_changed(execution.services, log.state, "paused", log.state.reason or None)
         return "paused"
     return "suspended"
 

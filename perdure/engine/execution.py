@@ -44,7 +44,7 @@ from perdure.workflow.graph import Break, Done, Enter, Fail, Finish, Graph, Prog
 from perdure.workflow.merge import Merger
 
 if TYPE_CHECKING:
-    from perdure.engine.stepping import StepCall
+    from perdure.engine.step_call import StepCall
 
 Ending = Literal["ended", "suspended", "paused", "drained", "lost"]
 

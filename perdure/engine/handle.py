@@ -175,10 +175,16 @@ class RunHandle(Generic[R]):
     # --- commands -----------------------------------------------------------------------------------------------------
 
     async def answer(
-        self, value: Any, *, wait_id: str | None = None, actor: str = "person", command_id: str | None = None
+        self,
+        value: Any,
+        *,
+        wait_id: str | None = None,
+        saw: str | None = None,
+        actor: str = "person",
+        command_id: str | None = None,
     ) -> None:
         """See `Runtime.answer`."""
-        await self._runtime.answer(self.id, value, wait_id=wait_id, actor=actor, command_id=command_id)
+        await self._runtime.answer(self.id, value, wait_id=wait_id, saw=saw, actor=actor, command_id=command_id)
 
     async def signal(
         self,

@@ -96,6 +96,7 @@ class RunLog:
         self._added = 0
         self._committed = 0
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._notices: deque[tuple[int, Callable[[], None]]] = deque()
         self._expected = head
         self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references to tasks
         self._syncing = False
@@ -147,6 +148,18 @@ class RunLog:
         if self._inflight is None:
             self._writer.submit(self, urgent=True)
         await future
+
+    def when_durable(self, notice: Callable[[], None]) -> None:
+        """Call this as soon as everything added so far is durable, before anything else hears of it; never, if this log
+        is lost before that. It hurries nothing.
+
+        Args:
+            notice: does not raise.
+        """
+        if self._committed >= self._added:
+            notice()
+        else:
+            self._notices.append((self._added, notice))
 
     @property
     def backlog(self) -> int:
@@ -212,6 +225,7 @@ class RunLog:
         ]
         futures += [future for _, future in self._barriers]
         self._barriers.clear()
+        self._notices.clear()
         if self.listener is not None:
             self.listener.lost(error)
         for future in futures:
@@ -242,6 +256,8 @@ class RunLog:
             seq += 1
             if entry.future is not None and not entry.future.done():
                 entry.future.set_result(True)
+        while self._notices and self._notices[0][0] <= self._committed:
+            self._notices.popleft()[1]()
         barriers = self._barriers
         while barriers and barriers[0][0] <= self._committed:
             future = barriers.popleft()[1]
@@ -300,6 +316,7 @@ class RunLog:
         self._added -= withdrawn
         if withdrawn:
             self._barriers = deque((max(0, ordinal - withdrawn), future) for ordinal, future in self._barriers)
+            self._notices = deque((max(0, ordinal - withdrawn), notice) for ordinal, notice in self._notices)
         self._pending = kept + self._pending
         self._artifacts = self._artifacts_inflight + self._artifacts  # nothing of the refused append was kept
         self._inflight = None
@@ -308,6 +325,8 @@ class RunLog:
             self._writer.submit(self, urgent=True)
 
     def _settle_barriers(self) -> None:
+        while self._notices and self._notices[0][0] <= self._committed:
+            self._notices.popleft()[1]()
         while self._barriers and self._barriers[0][0] <= self._committed:
             future = self._barriers.popleft()[1]
             if not future.done():

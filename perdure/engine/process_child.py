@@ -46,7 +46,7 @@ def main() -> NoReturn:
     if request is None:
         _end_all()
     threading.Thread(target=channel.watch, name="perdure-parent", daemon=True).start()
-    channel.send(_answer(request, channel))
+    channel.answer(_answer(request, channel))
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -121,6 +121,16 @@ class _Channel:
         value: str = reply["value"]
         return value
 
+    def tell(self, _attempt: int, text: str) -> None:
+        """Tell the other side what the function tells."""
+        with self._lock:
+            self.send({"what": "tell", "text": text.encode("utf-8", "replace").decode()})
+
+    def answer(self, message: dict[str, Any]) -> None:
+        """Send what became of the call; threads that it left behind may still tell something before it."""
+        with self._lock:
+            self.send(message)
+
 
 # --- the call ---------------------------------------------------------------------------------------------------------
 
@@ -134,7 +144,7 @@ def _answer(request: dict[str, Any], channel: _Channel) -> dict[str, Any]:
         args, kwargs = step.load_input(orjson.loads(request["input"]))
     except (Exception, SystemExit) as error:
         return {"what": "lost", "error": describe(error)}
-    token = step_info.set(StepInfo(**request["info"], _reveal=channel.reveal))
+    token = step_info.set(StepInfo(**request["info"], _reveal=channel.reveal, _tell=channel.tell))
     try:
         value = step.fn(*args, **kwargs)
     except BaseException as error:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _BOOT: Final = (
     "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from perdure.engine.process_child import main; main()"
 )
-_INFO: Final = ("run_id", "scope", "key", "attempt", "epoch", "idempotency_key")
+_INFO: Final = ("run_id", "scope", "key", "attempt", "epoch", "idempotency_key", "workflow")
 
 
 class ProcessError(Exception):
@@ -179,6 +179,9 @@ async def _served(process: Process, request: bytes, info: StepInfo) -> dict[str,
     while True:
         size = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))[0]
         message: dict[str, Any] = orjson.loads(await process.stdout.readexactly(size))
+        if message["what"] == "tell":
+            info.tell(message["text"])
+            continue
         if message["what"] != "reveal":
             return message
         process.stdin.write(_revealed(message["secret"], info))

@@ -36,6 +36,7 @@ from perdure.engine.endings import cancelled
 from perdure.engine.execution import Execution
 from perdure.engine.loading import load_state
 from perdure.engine.log import RunLog
+from perdure.engine.logs import logger
 from perdure.journal.chain import genesis, hash_of
 from perdure.journal.state import RunState
 from perdure.store.port import Append, Claimed
@@ -118,6 +119,7 @@ def _interrupt(services: Services, claimed: Claimed, state: RunState, log: RunLo
     if counted and spent > services.limits.crash_budget:
         message = f"the worker was lost {spent} times in a row without a new fact"
         log.add(_pause(services, "crash_budget_spent", message, {"interruptions": spent}))
+        log.when_durable(lambda: _tell_parked(log.run_id, "crash_budget_spent", message))
         return True
     return False
 
@@ -139,6 +141,11 @@ async def _park(
         head = await _last_record(services, run_id)
     draft = _pause(services, reason, message, detail)
     await services.writer.append(Append(run_id, [draft], head, claimed.row.epoch, claimed.row.owner))
+    _tell_parked(run_id, reason, message)
+
+
+def _tell_parked(run_id: str, reason: str, message: str) -> None:
+    logger.warning("run %s: parked (%s): %s", run_id, reason, message, extra={"run_id": run_id})
 
 
 async def _last_record(services: Services, run_id: str) -> Head:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.core.values import codec_for
 from perdure.engine.context import Outputs, State
+from perdure.engine.logs import RunLogger
 from perdure.engine.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class RunFace:
         self._execution = execution
         self._root = scope
         self.state: State = State(self)
+        self._log: RunLogger | None = None
         self.outputs: Mapping[str, Any] = Outputs(execution)
 
     # --- what it is ---------------------------------------------------------------------------------------------------
@@ -65,6 +67,19 @@ class RunFace:
     def input(self) -> Mapping[str, Any]:
         """Its input by parameter name, decoded afresh."""
         return self._execution.graph.load_input(self._execution.input_tree)
+
+    @property
+    def log(self) -> RunLogger:
+        """A logger of the standard library, `perdure.run.<workflow>`, with run, node and scope in each record.
+
+        It is silent while the code is replayed: what was logged once is not logged again after a recovery or a wait.
+        """
+        if self._log is None:
+            self._log = RunLogger(self.workflow, self._place, lambda: self._scope().replaying)
+        return self._log
+
+    def _place(self) -> dict[str, object]:
+        return {"run_id": self.id, "workflow": self.workflow, "node": self.node, "scope": self._scope().path}
 
     def _scope(self) -> Scope:
         current = current_scope.get()

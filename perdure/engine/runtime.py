@@ -12,6 +12,8 @@ from typing import Any
 from perdure.engine.activity import Activity, under_way
 from perdure.engine.execution import Execution
 from perdure.engine.hub import Hub
+from perdure.engine.live import Live
+from perdure.engine.observing import Observer
 from perdure.engine.ports import Clock, Randomness, SystemClock, SystemRandomness
 from perdure.engine.provenance import provenance
 from perdure.engine.services import Limits, Services
@@ -44,6 +46,7 @@ class Runtime(Starting, Ticking, Watching):
         limits: see `Limits`.
         environ: where secrets are resolved; the process's environment if omitted.
         provenance_environment: names of environment variables that are recorded in each run's manifest.
+        observers: are told what this runtime executes; see `perdure.integrations.opentelemetry`.
     """
 
     def __init__(
@@ -59,12 +62,14 @@ class Runtime(Starting, Ticking, Watching):
         limits: Limits | None = None,
         environ: Mapping[str, str] | None = None,
         provenance_environment: Sequence[str] = (),
+        observers: Iterable[Observer] = (),
     ) -> None:
         self.store: Store = open_store(store, durability=durability) if isinstance(store, str) else store
         self.registry = Registry()
         for workflow in workflows:
             self.registry.register(workflow)
         self.hub = Hub()
+        self.live = Live()
         self._random = random or SystemRandomness()
         self.worker_id = f"w{self._random.token(8).hex()}"
         self.limits = limits or Limits()
@@ -78,6 +83,8 @@ class Runtime(Starting, Ticking, Watching):
             random=self._random,
             registry=self.registry,
             hub=self.hub,
+            live=self.live,
+            observers=tuple(observers),
             threads=threads or ThreadPool(),
             actor=f"worker:{self.worker_id}",
             limits=self.limits,
@@ -114,6 +121,7 @@ class Runtime(Starting, Ticking, Watching):
         """
         if self._open:
             return
+        self.live.open()
         await self.store.open()
         self._provenance = provenance(Path.cwd(), self._environ, self._provenance_names)
         self._services.lease = await self.store.lease(

@@ -34,9 +34,11 @@ class Scope:
     __slots__ = (
         "_asked",
         "_base",
+        "_beyond",
         "_counts",
         "_explicit",
         "_isolated",
+        "_recorded",
         "_unbegun",
         "_writers",
         "execution",
@@ -56,6 +58,8 @@ class Scope:
         self.node = node
         self.parent = parent
         self.records: dict[str, Record] | None = execution.log.state.scopes.get(path)
+        self._recorded = len(self.records) if self.records else 0
+        self._beyond = False
         self.unasked: set[str] = (
             {key for key, record in self.records.items() if record.binding} if self.records else set()
         )
@@ -116,7 +120,20 @@ class Scope:
         if record is not None:
             self.unasked.discard(key)
             self._asked.add(key)
+        elif not key.startswith("patched."):
+            self._beyond = True
         return record
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the code here runs again over what is recorded, in this scope or in one that it branched from: it has
+        neither asked for all of that yet nor for anything else."""
+        scope: Scope | None = self
+        while scope is not None:
+            if not scope._beyond and (scope._unbegun or len(scope._asked) < scope._recorded):
+                return True
+            scope = scope.parent
+        return False
 
     def begin_branch(self, branch: str) -> None:
         """A branch of this scope begins: it now answers for what is recorded in it."""

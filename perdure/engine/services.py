@@ -13,9 +13,12 @@ from perdure.core.durations import Duration, parse_duration
 from perdure.core.events import Draft, IndexChange
 from perdure.core.secrets import Redactor
 from perdure.engine.hub import Hub
+from perdure.engine.live import Live
+from perdure.engine.logs import know
 from perdure.engine.ports import Clock, Randomness
 
 if TYPE_CHECKING:
+    from perdure.engine.observing import Observer
     from perdure.engine.threads import ThreadPool
     from perdure.store.port import Lease, Store
     from perdure.store.writer import Writer
@@ -28,7 +31,7 @@ class Limits:
 
     Args:
         lease_s: length of the worker's lease; it is renewed three times in it.
-        concurrency: how many runs are executed at once.
+        concurrency: how many runs are executed at once. One that merely waits gives its place to one that is due.
         linger_s: how long a waiting run is kept in memory before it is let go.
         crash_budget: how many crashes in a row, without a new fact, a run may cause before it is parked.
         suspect_turn_s: runs in flight at a crash are resumed one at a time; how long one that neither dies nor makes
@@ -75,8 +78,11 @@ class Services:
     limits: Limits = field(default_factory=Limits)
     redactor: Redactor = field(default_factory=Redactor)
     environ: Mapping[str, str] = field(default_factory=dict)
+    observers: tuple[Observer, ...] = ()
+    live: Live = field(default_factory=Live)
     lease: Lease | None = None
     due: Callable[[], None] = lambda: None
+    crowded: Callable[[], bool] = lambda: False
     start_child: Callable[..., Awaitable[None]] | None = None
     signal_run: Callable[[str, str, Any, str | None, str], Awaitable[bool]] | None = None
     cancel_run: Callable[..., Awaitable[None]] | None = None
@@ -86,6 +92,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.thread_places = asyncio.Semaphore(self.limits.step_threads)
+        know(self.redactor)
         self.process_places = asyncio.Semaphore(self.limits.step_threads)
 
     def draft(

@@ -12,9 +12,10 @@ from collections.abc import Coroutine
 from typing import Any, Final, Literal
 
 from perdure.core import kinds
-from perdure.core.errors import RunAbandoned
+from perdure.core.errors import PerdureError, RunAbandoned
 from perdure.core.events import NEVER, Draft, Event, IndexChange
 from perdure.engine.log import Redecide, RunLog
+from perdure.engine.observing import run_changed
 from perdure.engine.ports import Timer
 from perdure.engine.scopes import Scope
 from perdure.engine.services import Services
@@ -173,6 +174,10 @@ class Strands:
         if self.waiters and not self.suspended and not any(waiter.future.done() for waiter in self.waiters.values()):
             self._perhaps_suspended()
 
+    def _tell_waiting(self) -> None:
+        if self.log.state.status == "waiting":  # else that was withdrawn
+            run_changed(self.services, self.log.state, "waiting")
+
     def _perhaps_suspended(self) -> None:
         state = self.log.state
         if self.busy > 0 or self.stopping is not None or state.cancel_requested is not None or state.paused is not None:
@@ -194,8 +199,22 @@ class Strands:
             return None if withdrawn else draft
 
         self.log.decide_later(draft, again)
+        if self.services.observers:
+            self.log.when_durable(self._tell_waiting)
         if self.permits is None:
             self._linger_from(due_ms)
+        if self.services.crowded():
+            self.services.due()  # this one's place is free
+
+    async def give_way(self) -> bool:
+        """Let go of a run that merely waits, because others need its place; whether it did."""
+        try:
+            await self.log.barrier()
+        except PerdureError:
+            return False
+        if self.suspended and self.stopping is None:
+            self._let_go()
+        return self.stopping is not None
 
     def unblocked(self, waiter: Waiter) -> None:
         """A strand goes on."""

@@ -108,11 +108,12 @@ class Ticking(Commanding):
         waits = await self.store.open_waits(run_id=run_id)
         return Tick(row.status, tuple(place.wait.wait_id for place in waits), row.status in TERMINAL)
 
-    async def resume(self, run_id: str, wait_key: str, payload: Any = None) -> None:
+    async def resume(self, run_id: str, wait_key: str, payload: Any = None, *, saw: str | None = None) -> None:
         """Settle a wait of a run whose loop the caller owns: the answer to a question, or the payload of a signal.
 
         Args:
             wait_key: the wait's id, as `tick` reported it.
+            saw: the hash of what was looked at, for a question that asks to approve something.
 
         Raises:
             WaitNotFoundError: the run has no such wait open; nothing was written.
@@ -126,4 +127,4 @@ class Ticking(Commanding):
         if wait.kind == "signal" and wait.closed is None:
             await self.signal(wait.data["name"], payload, run_id=run_id, match=wait.data.get("match"))
         else:
-            await self.answer(run_id, payload, wait_id=wait_key)
+            await self.answer(run_id, payload, wait_id=wait_key, saw=saw)

@@ -19,12 +19,13 @@ from perdure.core.errors import RunAbandoned, WaitTimeout
 from perdure.core.events import Draft, Event, IndexChange, WaitRow
 from perdure.engine.doubt import wait_id_of
 from perdure.engine.failures import with_origin
+from perdure.engine.large import by_reference
 from perdure.journal.state import RunState
 
 if TYPE_CHECKING:
     from perdure.engine.execution import Execution
     from perdure.engine.scopes import Scope
-    from perdure.engine.stepping import StepCall
+    from perdure.engine.step_call import StepCall
 
 MISSING: Final = object()
 """Stands for a default that was not given."""
@@ -102,10 +103,19 @@ def _opened(execution: Execution, scope: Scope, key: str, data: dict[str, Any]) 
         data.get("match"),
         data.get("deadline_ms"),
     )
-    payload = execution.redact(orjson.dumps({name: value for name, value in data.items() if value is not None}))
+    told = {name: value for name, value in data.items() if value is not None}
+    if "approve" in data.get("question", ()):
+        told["question"] = _with_reference(execution, data["question"])
+    payload = execution.redact(orjson.dumps(told))
     return execution.services.draft(
         kinds.WAIT_OPENED, payload, node=scope.node, scope=scope.path, key=key, change=IndexChange(opened=(row,))
     )
+
+
+def _with_reference(execution: Execution, question: dict[str, Any]) -> dict[str, Any]:
+    """A question whose value to approve is an artifact if it is large; the artifact then has the name of its hash."""
+    data = by_reference(canonical(question["approve"]), execution.log.keep)
+    return question | {"approve": orjson.Fragment(data)}
 
 
 async def block(execution: Execution, scope: Scope, key: str, data: dict[str, Any], opened: Draft | None) -> Event:

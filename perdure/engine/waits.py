@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar, overload
 
+import orjson
+
 from perdure.core.durations import Duration, parse_duration
 from perdure.core.errors import InputError, InputTypeError
 from perdure.core.ids import check_key, check_name
@@ -14,7 +16,7 @@ from perdure.engine import waiting
 from perdure.engine.run_face import RunFace
 from perdure.engine.scopes import Scope
 from perdure.engine.waiting import MISSING
-from perdure.journal.decide import check_answer
+from perdure.journal.questions import approval_hash, check_answer
 
 T = TypeVar("T")
 QuestionKind = Literal["choice", "text", "confirm", "multiple"]
@@ -33,6 +35,8 @@ class Waits(RunFace):
         default: Any = MISSING,
         timeout: Duration | None = None,
         key: str | None = None,
+        approve: Any = MISSING,
+        declinable: bool = False,
     ) -> Any:
         """Ask a person, and wait for the answer: seconds or months, with or without a process.
 
@@ -45,6 +49,9 @@ class Waits(RunFace):
             default: the answer after the timeout.
             timeout: how long to wait.
             key: the wait's key.
+            approve: the exact value that is to be approved. It is recorded in the question with its hash, and an
+                answer must name the hash of what its sender saw.
+            declinable: `False` is an answer, too: it declines what the choices offer.
 
         Returns:
             The choice, the list of choices, a bool, or the text.
@@ -52,24 +59,23 @@ class Waits(RunFace):
         Raises:
             WaitTimeout: it timed out and there is no default.
         """
-        kind = kind or ("choice" if choices is not None else "text")
-        if not isinstance(text, str) or not text:
-            raise InputTypeError(f"a question is a text, not {text!r}", run_id=self.id)
-        if (kind in ("choice", "multiple")) != (choices is not None):
-            raise InputError(f"a question of kind {kind!r} {'needs' if choices is None else 'takes no'} choices")
-        names = list(choices or ())
-        if choices is not None and (not names or len(set(names)) != len(names)):
-            raise InputError("choices must be different, and at least one")
-        if keys is not None and (len(keys) != len(names) or len({*keys, *names}) != 2 * len(names)):
-            raise InputError("keys must be as many as the choices, and different from them and from each other")
-        question: dict[str, Any] = {"kind": kind, "text": text, "choices": names}
-        if keys is not None:
-            question["keys"] = list(keys)
+        asked = _question(text, kind, choices, keys, declinable=declinable)
+        question, approval = dict(asked), self._approval(approve)
+        if approval:
+            asked |= {"approve": approval["hash"]}
+            question |= approval
         data: dict[str, Any] = {"wait": "question", "question": question, **self._deadline(timeout)}
         if default is not MISSING:
             data |= {"has_default": True, "default": check_answer(question, default)}
-        event, scope = await self._wait("ask", key, question, data)
+        event, scope = await self._wait("ask", key, asked, data)
         return await waiting.result_of(self._execution, event, scope, f"question {text!r}")
+
+    def _approval(self, approve: Any) -> dict[str, Any]:
+        """What a question carries of the value that is to be approved: the value as it is recorded, and its hash."""
+        if approve is MISSING:
+            return {}
+        tree = orjson.loads(self._dump(approve, "what is to be approved"))
+        return {"approve": tree, "hash": approval_hash(tree)}
 
     @overload
     async def wait_for(
@@ -164,3 +170,34 @@ class Waits(RunFace):
             return await waiting.wait(self._execution, scope, name, key, asked, data), scope
         finally:
             scope.open = False
+
+
+def _question(
+    text: str,
+    kind: QuestionKind | None,
+    choices: Sequence[str] | None,
+    keys: Sequence[str] | None,
+    *,
+    declinable: bool,
+) -> dict[str, Any]:
+    """A question in the form in which it is recorded.
+
+    Raises:
+        InputError: it makes no sense.
+    """
+    kind = kind or ("choice" if choices is not None else "text")
+    if not isinstance(text, str) or not text:
+        raise InputTypeError(f"a question is a text, not {text!r}")
+    if (kind in ("choice", "multiple")) != (choices is not None):
+        raise InputError(f"a question of kind {kind!r} {'needs' if choices is None else 'takes no'} choices")
+    names = list(choices or ())
+    if choices is not None and (not names or len(set(names)) != len(names)):
+        raise InputError("choices must be different, and at least one")
+    if keys is not None and (len(keys) != len(names) or len({*keys, *names}) != 2 * len(names)):
+        raise InputError("keys must be as many as the choices, and different from them and from each other")
+    if declinable and kind != "choice":
+        raise InputError(f"a question of kind {kind!r} cannot be declined: only one that takes one choice can")
+    question: dict[str, Any] = {"kind": kind, "text": text, "choices": names}
+    if keys is not None:
+        question["keys"] = list(keys)
+    return question | ({"declinable": True} if declinable else {})

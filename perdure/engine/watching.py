@@ -9,9 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 from perdure.core import kinds
 from perdure.engine.face import Face
 from perdure.engine.handle import PAGE
+from perdure.engine.large import resolved
 from perdure.engine.loading import load_state
-from perdure.journal.state import RunState
-from perdure.store.port import Append, FeedEntry, RunFilter, RunRow
+from perdure.journal.state import RunState, Wait
+from perdure.store.port import Append, FeedEntry, OpenWait, RunFilter, RunRow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +30,9 @@ class Question:
         deadline_ms: when it times out, if ever.
         has_default, default: what it takes then.
         step: the key of the step in doubt.
+        approve: the value that is to be approved, as it is recorded.
+        hash: SHA-256, in hex, of its canonical JSON; an answer names it. `None` where there is nothing to approve.
+        declinable: `False` is an answer, too.
     """
 
     run_id: str
@@ -42,6 +46,9 @@ class Question:
     default: Any
     step: str | None
     keys: tuple[str, ...] = ()
+    approve: Any = None
+    hash: str | None = None
+    declinable: bool = False
 
 
 class Watching(Face):
@@ -67,23 +74,27 @@ class Watching(Face):
             wait = states[place.run_id].waits.get(place.wait.wait_id)
             if wait is None or wait.closed is not None:
                 continue
-            question = wait.data["question"]
-            found.append(
-                Question(
-                    place.run_id,
-                    wait.wait_id,
-                    place.workflow,
-                    question["text"],
-                    question["kind"],
-                    tuple(question.get("choices") or ()),
-                    wait.deadline_ms,
-                    bool(wait.data.get("has_default")),
-                    wait.data.get("default"),
-                    wait.data.get("subject"),
-                    tuple(question.get("keys") or ()),
-                )
-            )
+            found.append(await self._question(place, wait))
         return found
+
+    async def _question(self, place: OpenWait, wait: Wait) -> Question:
+        question = wait.data["question"]
+        return Question(
+            place.run_id,
+            wait.wait_id,
+            place.workflow,
+            question["text"],
+            question["kind"],
+            tuple(question.get("choices") or ()),
+            wait.deadline_ms,
+            bool(wait.data.get("has_default")),
+            wait.data.get("default"),
+            wait.data.get("subject"),
+            tuple(question.get("keys") or ()),
+            await resolved(self.store, question.get("approve")),
+            question.get("hash"),
+            bool(question.get("declinable")),
+        )
 
     async def events(self, *, after: int = 0) -> AsyncIterator[FeedEntry]:
         """Events of all runs in commit order: replay, then live, no gap and no repeat.

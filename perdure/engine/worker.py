@@ -17,6 +17,8 @@ from perdure.core.errors import FencedError, OutcomeUnknownError, PerdureError, 
 from perdure.core.events import Head
 from perdure.engine.execution import Ending, Execution
 from perdure.engine.log import RunLog
+from perdure.engine.logs import logger
+from perdure.engine.observing import run_changed
 from perdure.engine.ports import Timer
 from perdure.engine.recovery import recover
 from perdure.engine.services import Services
@@ -26,6 +28,8 @@ from perdure.store.port import Claimed, Lease, RunFilter
 CLAIM_POLL_S: Final = 0.25
 """How often a worker looks for runs whose owner has died: nobody announces a death."""
 LONGEST_RETRY_S: Final = 5.0
+GIVE_WAY: Final = 16
+"""How many runs that merely wait are let go of at a time, when others are due and there is no place for them."""
 
 
 class Heartbeat:
@@ -112,6 +116,7 @@ class Worker:
             self._position = await store.feed_position()
             self._poll_task = asyncio.ensure_future(self._poll())
         self._services.due = self._wake.set
+        self._services.crowded = lambda: len(self._tasks) >= self._services.limits.concurrency
         if self._execute:
             self._loop_task = asyncio.ensure_future(self._claim_loop())
 
@@ -145,10 +150,13 @@ class Worker:
         services = self._services
         names = services.registry.names()
         room = services.limits.concurrency - len(self._tasks)
-        if not names or room <= 0:
+        if not names:
             return False
         now_ms = services.clock.now_ms()
         if not await self._is_due(names, now_ms):
+            return False
+        if room <= 0:
+            await self._make_room()
             return False
         claims = await services.store.claim(self.lease, names, now_ms, limit=room)
         for claimed in claims:
@@ -156,6 +164,14 @@ class Worker:
         if not claims:  # somebody else took it; what comes after it must still be heard of
             await self._is_due(names, now_ms)
         return bool(claims)
+
+    async def _make_room(self) -> None:
+        """Let go of some runs that merely wait, those first that were begun first. Each that has gone wakes this loop,
+        as each does that begins to wait."""
+        gone = 0
+        for execution in list(self.executions.values()):
+            if gone < GIVE_WAY and execution.suspended:
+                gone += await execution.give_way()
 
     async def _is_due(self, names: Sequence[str], now_ms: int) -> bool:
         """Whether anything is due; if not yet, the clock is going to wake this worker."""
@@ -239,6 +255,11 @@ class Worker:
             await self._retry_later(run_id)
             return
         self.recovered += 1
+        if claimed.orphaned:
+            before = claimed.prior_worker
+            if execution is not None:
+                run_changed(self._services, execution.log.state, "running")
+            logger.info("run %s: taken over from worker %s, which is gone", run_id, before, extra={"run_id": run_id})
         if execution is None:
             await self._let_go(run_id)
             return
@@ -275,6 +296,7 @@ class Worker:
             if self.executions.get(run_id) is execution:
                 del self.executions[run_id]
         if ending == "lost":
+            logger.warning("run %s: lost: %s", run_id, execution.log.error, extra={"run_id": run_id})
             await self._retry_later(run_id)
         elif ending != "ended":
             await self._let_go(run_id)
@@ -348,6 +370,7 @@ class Worker:
 
     def _lease_lost(self) -> None:
         """The lease ended: whatever is executed here may be executed elsewhere by now."""
+        logger.warning("the lease of worker %s ended before it was renewed", self.lease.worker_id)
         for execution in list(self.executions.values()):
             execution.log.lost(FencedError("the worker's lease ended", run_id=execution.run_id))
 

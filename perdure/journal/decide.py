@@ -22,11 +22,10 @@ from perdure.core.errors import (
     StateError,
     StepNotFoundError,
     ValueRefusedError,
-    WaitClosedError,
-    WaitNotFoundError,
 )
 from perdure.core.events import NEVER, IndexChange
-from perdure.journal.state import RunState, Wait
+from perdure.journal.questions import check_answer, check_approval, check_in_time, find_question
+from perdure.journal.state import RunState
 
 MOST_SIGNALS: Final = 10_000
 """How many unread signals a run may hold."""
@@ -58,8 +57,10 @@ def _repeated(state: RunState, command_id: str | None, kind: str, **said: Any) -
     if found.kind != kind:
         raise _used(state, command_id, found.kind)
     recorded = found.data or {}
+    whole = recorded.keys() >= set(kinds.KINDS[kind].fields)  # then what is not recorded was not said
     for name, value in said.items():
-        if name in recorded and not _is_mark(recorded[name]) and not same_json(recorded[name], value):
+        told = recorded.get(name)
+        if (whole or name in recorded) and not _is_mark(told) and not same_json(told, value):
             raise _used(state, command_id, f"{kind} with another {name}")
     return True
 
@@ -90,96 +91,30 @@ def _refuse_ended(state: RunState, what: str) -> None:
 # --- questions --------------------------------------------------------------------------------------------------------
 
 
-def find_question(state: RunState, wait_id: str | None) -> Wait:
-    """The question that an answer is for: by its id, or the only open one.
-
-    Raises:
-        WaitNotFoundError: there is no such question, none is open, or several are and none was named.
-        WaitClosedError: it was answered, timed out or cancelled.
-    """
-    if wait_id is not None:
-        wait = state.waits.get(wait_id)
-        if wait is None or wait.kind != "question":
-            raise WaitNotFoundError(
-                f"run {state.run_id} has no question {wait_id!r}", run_id=state.run_id, wait_id=wait_id
-            )
-        if wait.closed is not None:
-            raise WaitClosedError(
-                f"question {wait_id!r} is closed ({wait.closed.kind} at seq {wait.closed.seq})",
-                run_id=state.run_id,
-                wait_id=wait_id,
-            )
-        return wait
-    found = [wait for wait in state.open_waits() if wait.kind == "question" and wait.data.get("subject") is None]
-    closed = [wait for wait in state.waits.values() if wait.kind == "question" and wait.closed is not None]
-    if not found and closed:
-        raise WaitClosedError(
-            f"run {state.run_id} asks nothing now; its last question was closed at seq {closed[-1].closed_seq}",
-            run_id=state.run_id,
-            wait_id=closed[-1].wait_id,
-        )
-    if len(found) != 1:
-        problem = "no open question" if not found else f"{len(found)} open questions; name one"
-        raise WaitNotFoundError(
-            f"run {state.run_id} has {problem}",
-            hint="list them with 'perdure questions'",
-            run_id=state.run_id,
-            wait_ids=[wait.wait_id for wait in found] or None,
-        )
-    return found[0]
-
-
-def check_answer(question: dict[str, Any], answer: Any) -> Any:
-    """The answer as it is recorded.
+def answer(
+    state: RunState,
+    wait_id: str | None,
+    value: Any,
+    command_id: str | None,
+    *,
+    now_ms: int,
+    saw: str | None = None,
+    via: str | None = None,
+) -> list[Decision]:
+    """Answer a question of a run.
 
     Args:
-        question: `kind` (`choice`, `text`, `confirm`, `multiple`), `choices` where there are any, and `keys`, by which
-            they may be named.
-        answer: as given.
+        value: as given.
+        now_ms: the clock of who brings the answer; a question is closed from its deadline on, also where no worker
+            has recorded yet what it comes to.
+        saw: the hash of what was approved, for a question that asks to approve something.
+        via: the service that brought a person's answer.
 
     Raises:
-        AnswerRefusedError: it matches no choice, or is of the wrong type.
+        RunEndedError, WaitNotFoundError, WaitClosedError, QuestionExpiredError: nothing may be answered.
+        AnswerRefusedError, StaleApprovalError: it is no answer to this question, which stays open.
     """
-    kind = question["kind"]
-    choices: list[str] = question.get("choices") or []
-    if kind == "text":
-        if not isinstance(answer, str):
-            raise AnswerRefusedError(f"the question wants text, not {answer!r}")
-        return answer
-    if kind == "confirm":
-        if isinstance(answer, bool):
-            return answer
-        words = {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}
-        if isinstance(answer, str) and answer.strip().lower() in words:
-            return words[answer.strip().lower()]
-        raise AnswerRefusedError(f"the question wants yes or no, not {answer!r}")
-    by_key = dict(zip(question.get("keys") or (), choices, strict=False))
-    if kind == "multiple":
-        given = [by_key.get(one, one) if isinstance(one, str) else one for one in _as_list(answer)]
-        unknown = [one for one in given if one not in choices]
-        if unknown or len(set(map(str, given))) != len(given):
-            raise AnswerRefusedError(f"{answer!r} is not a selection of {choices}")
-        return given
-    if not isinstance(answer, str) or by_key.get(answer, answer) not in choices:
-        raise AnswerRefusedError(f"{answer!r} is none of {choices}", hint="answer with one of the choices as written")
-    return by_key.get(answer, answer)
-
-
-def _as_list(answer: Any) -> list[Any]:
-    return answer if isinstance(answer, list) else [answer]
-
-
-def _answered(state: RunState, command_id: str | None, value: Any) -> dict[str, Any]:
-    """An answer that may be a resend, in the form in which the first one is recorded."""
-    found = state.commands.get(command_id or "")
-    wait = state.waits.get((found.data or {}).get("wait_id", "")) if found is not None else None
-    question = wait.data.get("question") if wait is not None else None
-    return {} if question is None else {"answer": check_answer(question, value)}
-
-
-def answer(state: RunState, wait_id: str | None, value: Any, command_id: str | None) -> list[Decision]:
-    """Answer a question of a run."""
-    if _repeated(state, command_id, kinds.WAIT_ANSWERED, **_answered(state, command_id, value)):
+    if _repeated(state, command_id, kinds.WAIT_ANSWERED, **_answered(state, command_id, value, saw)):
         return []
     if state.terminal and state.status != "cancelled":
         raise RunEndedError(f"run {state.run_id} is {state.status}: its questions are closed", run_id=state.run_id)
@@ -191,12 +126,23 @@ def answer(state: RunState, wait_id: str | None, value: Any, command_id: str | N
             run_id=state.run_id,
             wait_id=wait.wait_id,
         )
+    check_in_time(state, wait, now_ms)
+    check_approval(state, wait, saw)
     recorded = check_answer(wait.data["question"], value)
     payload = {"wait_id": wait.wait_id, "answer": recorded, "command_id": command_id}
+    payload |= {name: told for name, told in (("saw", saw), ("via", via)) if told is not None}
     change = IndexChange(closed=(wait.wait_id,))
     if not state.terminal and state.paused is None:
         change = change._replace(status="running", due_ms=0)
     return [Decision(kinds.WAIT_ANSWERED, payload, change, wait.node, wait.scope, wait.key)]
+
+
+def _answered(state: RunState, command_id: str | None, value: Any, saw: str | None) -> dict[str, Any]:
+    """An answer that may be a resend, in the form in which the first one is recorded."""
+    found = state.commands.get(command_id or "")
+    wait = state.waits.get((found.data or {}).get("wait_id", "")) if found is not None else None
+    question = wait.data.get("question") if wait is not None else None
+    return {} if question is None else {"answer": check_answer(question, value), "saw": saw}
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from perdure.core.durations import Duration
 from perdure.core.errors import RetryAfter
 from perdure.core.policies import Backoff
+from perdure.engine.current import current_step
 from perdure.model.configuration import configured_backend
 from perdure.model.errors import ModelNotConfiguredError, ModelUnavailableError
 from perdure.model.port import Backend
@@ -59,7 +60,7 @@ def model_step(backend: Backend | None = None, *, patience_s: float | None = Non
                 raise missing
             raise RetryAfter(patience_s) from missing
         try:
-            return await asked.complete(request)
+            return await asked.complete(request, on_text=current_step().tell)
         except Exception as error:
             known = as_model_error(error, time.time())
             if known is error:

@@ -11,6 +11,8 @@ from typing import Any, Final
 import httpx2
 import orjson
 
+from perdure.core.errors import EventTooLargeError
+from perdure.core.event_stream import EventStream, StreamEvent
 from perdure.core.secrets import Redactor
 from perdure.model.completions import StreamedReply, read_reply
 from perdure.model.errors import (
@@ -21,7 +23,6 @@ from perdure.model.errors import (
     ModelTimeoutError,
     ModelUnavailableError,
 )
-from perdure.model.event_stream import EventStream, StreamEvent
 from perdure.model.port import OnText
 from perdure.model.reply import ModelReply
 from perdure.model.statuses import error_inside, error_of_status, one_line, told_by
@@ -157,6 +158,8 @@ class Exchange:
                     if event.data.strip() == _DONE:
                         return reply.reply()
                     self._take(reply, event)
+        except EventTooLargeError as error:
+            raise ModelReplyTooLargeError(error.message, **self._ids) from error
         except httpx2.TransportError:
             if not reply.complete:  # else only the counts of tokens can be missing
                 raise

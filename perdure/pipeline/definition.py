@@ -16,6 +16,7 @@ from perdure.core.values import codec_for
 from perdure.model.port import Backend
 from perdure.pipeline.backends import Model, backend_of
 from perdure.pipeline.blueprint import Blueprint
+from perdure.pipeline.commands import AllowedPrograms
 from perdure.pipeline.context import nested
 from perdure.pipeline.diagnostics import Diagnostic
 from perdure.pipeline.document import Document
@@ -46,7 +47,7 @@ class Pipeline:
             backend that the environment names when the run begins; without one the answers are simulated.
         retry: how often a stage is executed that does not say so itself: a policy, or the name of a preset.
         directory: where commands run; that of the process in which the run begins, if omitted.
-        allow_commands: whether `tool` stages may run commands.
+        allow_commands: whether `tool` stages may run commands, or which programs (`tool_argv` alone) they may run.
         handlers: by type.
         transforms: that come between reading and validation.
         source: the text of the file; each run keeps it, so that it can be drawn without the file.
@@ -71,7 +72,7 @@ class Pipeline:
         model: Model | None = None,
         retry: RetryPolicy | str = "none",
         directory: str | os.PathLike[str] | None = None,
-        allow_commands: bool = True,
+        allow_commands: bool | AllowedPrograms = True,
         handlers: Handlers = handler,
         transforms: Iterable[Transform] = transform,
         source: str | None = None,
@@ -176,7 +177,7 @@ class Pipeline:
             return ()
         beside = self.path.parent if self.path is not None else Path.cwd()
         where = (beside / file).resolve()
-        above = (*self._above, *(() if self.path is None else (self.path.resolve(),)))
+        above = self.above()
         if where in above:
             raise DefinitionLoadError(
                 f"{where}: it is its own child, or its child's", reason="child_cycle", path=str(where)
@@ -190,8 +191,16 @@ class Pipeline:
             allow_commands=self.allow_commands,
             handlers=self.handlers,
         )
-        child._above = above
+        child.below(above)
         return (child,)
+
+    def above(self) -> tuple[Path, ...]:
+        """The files above a child of this one, which it must not name as a child of its own."""
+        return (*self._above, *(() if self.path is None else (self.path.resolve(),)))
+
+    def below(self, above: tuple[Path, ...]) -> None:
+        """Say which files are above this one."""
+        self._above = above
 
     # --- what stages ask for ------------------------------------------------------------------------------------------
 

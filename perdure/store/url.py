@@ -23,31 +23,39 @@ def open_store(url: str = DEFAULT_URL, *, durability: Durability = "full", read_
     Raises:
         StoreUrlError: the URL is something else.
     """
+    told = without_credentials(url)
     if "://" not in url:
-        raise StoreUrlError(f"{url!r} is no store URL", hint=f"write sqlite:///{url or 'path/to/file.db'}", url=url)
+        raise StoreUrlError(f"{told!r} is no store URL", hint=f"write sqlite:///{told or 'path/to/file.db'}", url=told)
     parts = urlsplit(url)
     if parts.query or parts.fragment:
-        raise StoreUrlError(f"store URL {url!r} has a query or fragment; write '?' and '#' as %3F and %23", url=url)
+        raise StoreUrlError(f"store URL {told!r} has a query or fragment; write '?' and '#' as %3F and %23", url=told)
     if parts.scheme == "memory":
         return _memory_store(url, parts.netloc + parts.path)
     if parts.scheme == "sqlite":
         return _sqlite_store(url, parts.netloc, unquote(parts.path), durability, read_only)
-    raise StoreUrlError(f"there is no store for the scheme {parts.scheme!r}", url=url)
+    raise StoreUrlError(f"there is no store for the scheme {parts.scheme!r}", url=told)
+
+
+def without_credentials(url: str) -> str:
+    """A URL as it may be shown: without what stands before the host."""
+    scheme, mark, rest = url.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _memory_store(url: str, rest: str) -> Store:
     from perdure.store.memory import MemoryStore
 
     if rest not in ("", "/"):
-        raise StoreUrlError(f"memory:// takes no path, got {url!r}", url=url)
+        raise StoreUrlError(f"memory:// takes no path, got {without_credentials(url)!r}", url=without_credentials(url))
     return MemoryStore()
 
 
 def _sqlite_store(url: str, host: str, path: str, durability: Durability, read_only: bool) -> Store:
     if host:
-        raise StoreUrlError(
-            f"{url!r} names a host, not a file", hint=f"write three slashes: sqlite:///{host}{path}", url=url
-        )
+        told = without_credentials(url)
+        hint = f"write three slashes: sqlite:///{host.rpartition('@')[2]}{path}"
+        raise StoreUrlError(f"{told!r} names a host, not a file", hint=hint, url=told)
     if path.rpartition("/")[2] in ("", ".", "..") or "\0" in path:
         raise StoreUrlError(f"{url!r} names no file", url=url)
     if read_only:

@@ -46,6 +46,12 @@ class Registry:
                 self.register(other)
         return known
 
+    def forget(self, name: str) -> None:
+        """Remove a workflow, if it is there; its runs are not executed here any more. What it named as its children
+        stays."""
+        self._definitions.pop(name, None)
+        self._graphs.pop(name, None)
+
     def get(self, name: str) -> Graph:
         """The graph of a workflow.
 

@@ -58,13 +58,14 @@ async def send(text: str) -> str:
 
 @workflow
 async def order(run: Run, cents: int, seats: list[str]) -> dict[str, Any]:
-    """Steps of each kind, state, an event, an artifact, a question, a timer, and a fan-out."""
+    """Steps of each kind, state, an event, an artifact, a question about a large value, a timer, and a fan-out."""
     run.state["cents"] = cents
     twice = await run.step(double, cents)
     found = await run.step(look_up, "Ada")
     paid = await run.step(charge, twice)
     run.emit("paid", {"cents": twice})
-    answer = await run.ask("Send the tickets?", choices=["yes", "no"])
+    tickets = {"paid": paid, "letter": "Dear Ada, " * 10_000}
+    answer = await run.ask("Send the tickets?", choices=["yes", "no"], approve=tickets)
     taken = await run.map(reserve, seats, limit=2)
     run.state["seats"] = taken
     await run.sleep("2h")

@@ -10,7 +10,19 @@ from collections.abc import Iterator
 from typing import Final
 
 from perdure.core import pipeline_errors
-from perdure.core.errors import PerdureError, base, conflict, definition, input, state, step, store, testing
+from perdure.core.errors import (
+    PerdureError,
+    base,
+    conflict,
+    definition,
+    input,
+    service,
+    state,
+    step,
+    store,
+    testing,
+    webhook,
+)
 from perdure.model import errors as model_errors
 from perdure.pipeline.commands import errors as command_errors
 from perdure.pipeline.drawing import errors as drawing_errors
@@ -24,7 +36,9 @@ MODULES: Final = (
     state,
     step,
     store,
+    service,
     testing,
+    webhook,
     pipeline_errors,
     model_errors,
     command_errors,

@@ -101,6 +101,7 @@ CLAUSES: Final[Mapping[str, Mapping[str, str]]] = {
         "human-edge": "The chosen edge is followed, whatever the order of edges says.",
         "human-context": "The key, the label and the answer of each gate are kept in the context.",
         "human-refused": "An answer that is no choice is refused, and the question stays open.",
+        "human-declined": "The only choice of a gate can be declined: the gate fails, and is not asked again.",
         "human-text": "A gate may ask for text.",
         "human-multiple": "A gate may take several choices.",
         "human-timeout": "After the timeout the default is taken, by key, label or target.",

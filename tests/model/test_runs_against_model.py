@@ -199,7 +199,14 @@ class RunMachine(RuleBasedStateMachine):
     @rule(data=st.data(), value=st.sampled_from(["a", "b"]))
     def answer(self, data: st.DataObject, value: str) -> None:
         run = self.chosen(data, asks)
-        self.command(lambda runtime: runtime.answer(run.run_id, value), lambda: run.found(value))
+        if self.is_too_late(run):
+            self.refused(lambda runtime: runtime.answer(run.run_id, value), "question_expired")
+        else:
+            self.command(lambda runtime: runtime.answer(run.run_id, value), lambda: run.found(value))
+
+    def is_too_late(self, run: ModelRun) -> bool:
+        """A run that is paused times out when it goes on; its question is closed from its deadline on all the same."""
+        return run.due_s is not None and run.due_s <= self.now_s
 
     @some()
     @rule(data=st.data())
@@ -209,7 +216,8 @@ class RunMachine(RuleBasedStateMachine):
             lambda runtime: runtime.answer(run.run_id, "a", wait_id="q0123456789ab"), "wait_not_found", "run_ended"
         )
         if asks(run):
-            self.refused(lambda runtime: runtime.answer(run.run_id, "c"), "answer_refused")
+            refusal = "question_expired" if self.is_too_late(run) else "answer_refused"
+            self.refused(lambda runtime: runtime.answer(run.run_id, "c"), refusal)
         elif run.waiting != "question":
             codes = ("wait_not_found", "wait_closed", "run_ended")
             self.refused(lambda runtime: runtime.answer(run.run_id, "a"), *codes)

@@ -264,3 +264,15 @@ if __name__ == "__main__":
             print(await (await runtime.start(call, name, arguments)).result(), flush=True)
 
     asyncio.run(main(sys.argv[1], sys.argv[2:]))
+
+
+@step(kind="read", isolation="process")
+def murmur() -> str:
+    current_step().tell("from ")
+    current_step().tell(current_step().workflow)
+    return "done"
+
+
+@workflow
+async def murmuring(run: Run) -> str:
+    return await run.step(murmur)

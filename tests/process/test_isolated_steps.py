@@ -329,3 +329,10 @@ def test_a_function_inside_a_function_is_refused_when_it_is_declared() -> None:
 
         @steps.step(kind="pure", isolation="process")
         def inside() -> None: ...
+
+
+async def test_what_it_tells_while_it_runs_reaches_who_watches_the_run() -> None:
+    async with Runtime("memory://") as runtime:
+        with runtime.live.watch("r") as watch:
+            assert await (await runtime.start(steps.murmuring, id="r")).result() == "done"
+            assert "".join(piece.text for piece in watch.take()) == "from murmuring"

@@ -21,7 +21,7 @@ def run_pytest(folder: Path, source: str, *, grace_s: float = 10.0, **environmen
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = time_limit(seconds)\n")
     (folder / "test_it.py").write_text("import asyncio, time\nimport pytest\n" + source)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", str(folder)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-ra", str(folder)],
         cwd=folder,
         env={name: value for name, value in os.environ.items() if name != "PERDURE_NO_SKIPS"} | environment,
         stdout=subprocess.PIPE,

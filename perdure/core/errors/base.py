@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-Category = Literal["input", "definition", "conflict", "state", "step", "store", "integrity", "lease"]
+Category = Literal["input", "definition", "conflict", "state", "step", "store", "integrity", "lease", "service"]
 
 
 class PerdureError(Exception):

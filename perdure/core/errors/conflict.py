@@ -34,6 +34,13 @@ class CommandConflictError(ConflictError):
     code = "command_conflict"
 
 
+class StaleApprovalError(ConflictError):
+    """The answer names another hash than that of what its question asks to approve; the question stays open."""
+
+    code = "approval_stale"
+    default_hint = "look at the question again: what it asks to approve now is not what was seen"
+
+
 class ScopeInUseError(ConflictError):
     """Another task's call is open in this scope, or an explicit key is used twice."""
 

@@ -26,6 +26,13 @@ class WaitClosedError(StateError):
     code = "wait_closed"
 
 
+class QuestionExpiredError(StateError):
+    """The question's deadline has passed; the answer came too late, and nothing was written."""
+
+    code = "question_expired"
+    default_hint = "the question takes its default, or times out, as soon as a worker executes the run"
+
+
 class NotReopenableError(StateError):
     """The run cannot be opened again."""
 

@@ -24,10 +24,12 @@ from perdure.pipeline.commands.errors import (
     CommandTooLongError,
 )
 from perdure.pipeline.commands.files import CollectedFiles, collect_files
+from perdure.pipeline.commands.programs import AllowedPrograms
 from perdure.pipeline.commands.running import run_command
 from perdure.pipeline.commands.status import status_json
 
 __all__ = [
+    "AllowedPrograms",
     "CollectedFiles",
     "Command",
     "CommandError",

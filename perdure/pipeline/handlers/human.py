@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from perdure.core.canonical import JSONValue
 from perdure.core.errors import PerdureError, WaitTimeout
@@ -12,6 +12,9 @@ from perdure.pipeline.blueprint import Way
 from perdure.pipeline.outcome import Outcome, failure
 from perdure.pipeline.routing import accelerator_of, normalised
 from perdure.pipeline.stage import Stage
+
+DECLINED: Final = "declined"
+"""Why a gate failed whose only choice a person declined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,13 @@ async def _ask_to_choose(stage: Stage, choices: Sequence[Choice]) -> Outcome:
             keys=[choice.key for choice in choices],
             kind="multiple" if multiple else "choice",
             timeout=stage.settings.human_timeout_s,
+            declinable=len(choices) == 1 and not multiple,
             **options,
         )
     except WaitTimeout:
         return failure("nobody answered in time, and the gate has no default choice")
+    if answer is False:
+        return failure(DECLINED, retryable=False, **_kept(stage, False, False))
     chosen = [choice for choice in choices if choice.text in (answer if multiple else [answer])]
     if not chosen:
         return failure("nothing was chosen")
@@ -80,10 +86,7 @@ async def _ask_for_text(stage: Stage) -> Outcome:
         text = await stage.run.ask(settings.prompt_or_label, kind="text", timeout=settings.human_timeout_s, **options)
     except WaitTimeout:
         return failure("nobody answered in time, and the gate has no default")
-    updates: dict[str, JSONValue] = {"human.gate.selected": text, "human.gate.label": text}
-    return Outcome(
-        preferred_label=text, context_updates=updates | {f"human.answers.{stage.id}": text}, notes=f"answered: {text}"
-    )
+    return Outcome(preferred_label=text, context_updates=_kept(stage, text, text), notes=f"answered: {text}")
 
 
 def _outcome(stage: Stage, chosen: Sequence[Choice], *, multiple: bool) -> Outcome:
@@ -93,14 +96,15 @@ def _outcome(stage: Stage, chosen: Sequence[Choice], *, multiple: bool) -> Outco
     return Outcome(
         preferred_label=first.label,
         suggested_next_ids=tuple(one.way.target for one in chosen),
-        context_updates={
-            "human.gate.selected": selected,
-            "human.gate.label": label,
-            f"human.answers.{stage.id}": selected,
-        },
+        context_updates=_kept(stage, selected, label),
         notes=f"chosen: {', '.join(one.label for one in chosen)}",
         edge=first.way.edge,
     )
+
+
+def _kept(stage: Stage, selected: JSONValue, label: JSONValue) -> dict[str, JSONValue]:
+    """What the context keeps of an answer."""
+    return {"human.gate.selected": selected, "human.gate.label": label, f"human.answers.{stage.id}": selected}
 
 
 def choices_of(stage: Stage) -> list[Choice]:

@@ -16,7 +16,9 @@ from perdure.core.errors import StepFailed
 from perdure.core.policies import InDoubt, StepKind
 from perdure.engine.current import current_step
 from perdure.pipeline.commands import (
+    AllowedPrograms,
     Command,
+    CommandMissingError,
     CommandResult,
     CommandStatusError,
     allowed_environment,
@@ -70,13 +72,12 @@ class ToolResult:
 
 async def run_tool(stage: Stage) -> Outcome:
     """Run the command. An exit code other than 0 is a failed outcome; `status.json`, if it wrote one, decides."""
-    if not stage.pipeline.allow_commands:
-        return failure("running commands is off for this pipeline", retryable=False)
     settings = stage.settings
-    if not settings.tool_argv and not settings.tool_command:
-        return failure("the tool has neither tool_command nor tool_argv", retryable=False)
     own = stage.context.get_own("run")
     directory = str(own["directory"]) if isinstance(own, dict) else str(Path.cwd())
+    refusal = _refusal(stage, directory)
+    if refusal is not None:
+        return failure(refusal, retryable=False)
     call = ToolCall(
         stage.id,
         settings.tool_argv,
@@ -84,8 +85,9 @@ async def run_tool(stage: Stage) -> Outcome:
         directory,
         settings.timeout_s,
     )
+    execution = _step_for(settings.effect, settings.in_doubt, settings.timeout_s, _allowed(stage))
     try:
-        done = await stage.run.step(_step_for(settings.effect, settings.in_doubt, settings.timeout_s), call)
+        done = await stage.run.step(execution, call)
     except StepFailed as error:  # what an earlier tool left in the context is not this one's
         return failure_of(error).with_updates({"tool.output": "", "tool.exit_code": None, "last_stage": stage.id})
     if done is None:
@@ -96,8 +98,31 @@ async def run_tool(stage: Stage) -> Outcome:
     return _outcome(stage, done)
 
 
+def _refusal(stage: Stage, directory: str) -> str | None:
+    """Why the command is not run, if it is not."""
+    allowed, settings = stage.pipeline.allow_commands, stage.settings
+    if allowed is False:
+        return "running commands is off for this pipeline"
+    if not settings.tool_argv and not settings.tool_command:
+        return "the tool has neither tool_command nor tool_argv"
+    if isinstance(allowed, AllowedPrograms):
+        if not settings.tool_argv:
+            return "only listed programs may be run here: tool_argv, no tool_command"
+        if allowed.place(settings.tool_argv[0], Path(directory)) is None:
+            return f"the program {settings.tool_argv[0][:200]!r} is none of those that may be run here"
+    return None
+
+
+def _allowed(stage: Stage) -> AllowedPrograms | None:
+    """The list of programs; `None` where there is none."""
+    allowed = stage.pipeline.allow_commands
+    return allowed if isinstance(allowed, AllowedPrograms) else None
+
+
 @cache
-def _step_for(kind: StepKind, in_doubt: InDoubt, timeout_s: float | None) -> Step[[ToolCall], ToolResult | None]:
+def _step_for(
+    kind: StepKind, in_doubt: InDoubt, timeout_s: float | None, allowed: AllowedPrograms | None
+) -> Step[[ToolCall], ToolResult | None]:
     """The step that runs commands of one kind. The command's own timeout comes first: that is a known outcome."""
     options: dict[str, Any] = {}
     if kind == "once":
@@ -105,26 +130,32 @@ def _step_for(kind: StepKind, in_doubt: InDoubt, timeout_s: float | None) -> Ste
 
     @step(kind=kind, name="tool", **options)
     async def tool(call: ToolCall) -> ToolResult | None:  # nothing: a person says that it was done
-        return await _execute(call, answers_a_cancel=kind == "once")
+        return await _execute(call, allowed, answers_a_cancel=kind == "once")
 
     return tool
 
 
-async def _execute(call: ToolCall, *, answers_a_cancel: bool) -> ToolResult:
+async def _execute(call: ToolCall, allowed: AllowedPrograms | None, *, answers_a_cancel: bool) -> ToolResult:
     info = current_step()
+    argv = call.argv
+    if allowed is not None:  # executed is what was looked at, whatever the PATH says by then
+        place = allowed.place(argv[0], Path(call.directory)) if argv else None
+        if place is None:
+            raise CommandMissingError(f"the program {argv[:1]!r} is none of those that may be run here")
+        argv = (place, *argv[1:])
     told = {
         "PERDURE_IDEMPOTENCY_KEY": info.idempotency_key,
         "PERDURE_RUN_ID": info.run_id,
         "PERDURE_NODE": call.node,
         "PERDURE_ATTEMPT": str(info.attempt),
     }
-    with tempfile.TemporaryDirectory(prefix="perdure-stage-") as place:
-        stage_dir = Path(place)
+    with tempfile.TemporaryDirectory(prefix="perdure-stage-") as folder:
+        stage_dir = Path(folder)
         command = Command(
-            argv=call.argv or None,
+            argv=argv or None,
             shell=call.command or None,
             cwd=Path(call.directory),
-            environ=allowed_environment(os.environ, {**told, "PERDURE_STAGE_DIR": place}),
+            environ=allowed_environment(os.environ, {**told, "PERDURE_STAGE_DIR": folder}),
             timeout_s=call.timeout_s,
             stage_dir=stage_dir,
         )

@@ -79,7 +79,8 @@ class People:
             if question.deadline_ms is not None:
                 return False  # nobody answers, so it times out
             value = _obvious(question)
-        await runtime.answer(question.run_id, value, wait_id=question.wait_id, command_id=f"answer-{question.wait_id}")
+        command_id = f"answer-{question.wait_id}"
+        await runtime.answer(question.run_id, value, wait_id=question.wait_id, saw=question.hash, command_id=command_id)
         witness.told("answered", run=question.run_id, wait=question.wait_id)
         return True
 

@@ -10,6 +10,7 @@ import pytest
 
 from perdure import Done, Flow, Plan, Run, RunHandle, Runtime, step, workflow
 from perdure.core.errors import ChildFailed, RunFailed, UnknownWorkflowError
+from perdure.engine import worker
 from perdure.store.port import RunFilter
 from tests.unit.engine.staging import (
     Ledger,
@@ -168,7 +169,11 @@ async def test_a_parent_that_was_let_go_of_wakes_when_its_child_ends(store_path:
         assert await handle.result() == 5
 
 
-async def test_a_parent_wakes_when_its_child_ends_in_another_process(store_path: Path) -> None:
+async def test_a_parent_wakes_when_its_child_ends_in_another_process(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "GIVE_WAY", 0)  # the parent keeps its place, so that the child goes elsewhere
+
     @workflow
     async def child(run: Run) -> Any:
         return await run.wait_for("go")

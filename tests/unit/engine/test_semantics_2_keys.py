@@ -15,7 +15,7 @@ from perdure import Backoff, Done, Flow, Next, Run, Runtime, current_step, idemp
 from perdure.core import ids
 from perdure.core.canonical import canonical
 from perdure.core.errors import InvalidIdError, RunFailed, ScopeInUseError
-from perdure.engine import stepping
+from perdure.engine import step_call
 from perdure.store.memory import MemoryStore
 from tests.unit.engine.evidence import check_journals, recovered, witnessed
 from tests.unit.engine.staging import Ledger, StageClock, die, events_of, kinds, on_disk, opened, reaches, seen
@@ -326,7 +326,7 @@ async def test_2_the_idempotency_key_is_read_from_the_intent_ever_after(monkeypa
     while len(ledger.lines) < 2:
         await ledger.reaches(ids.idempotency_key("r1", "0/main#1", "act"), len(ledger.lines) + 1)
     await die(first)
-    monkeypatch.setattr(stepping, "idempotency_key", lambda *_: "a key of another version")
+    monkeypatch.setattr(step_call, "idempotency_key", lambda *_: "a key of another version")
     async with witnessed(store, main) as second:
         handle = second.run("r1")
         assert await handle.result() == ids.idempotency_key("r1", "0/main#1", "act")

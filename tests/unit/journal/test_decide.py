@@ -12,8 +12,10 @@ from perdure.core.errors import (
     CommandConflictError,
     NotInDoubtError,
     NotReopenableError,
+    QuestionExpiredError,
     RunEndedError,
     SignalBacklogError,
+    StaleApprovalError,
     StateError,
     StepNotFoundError,
     WaitClosedError,
@@ -22,10 +24,12 @@ from perdure.core.errors import (
 from perdure.core.events import NEVER, Event
 from perdure.core.kinds import KINDS
 from perdure.journal import decide
-from perdure.journal.decide import Decision, check_answer
+from perdure.journal.decide import Decision
 from perdure.journal.fold import fold
+from perdure.journal.questions import check_answer
 from perdure.journal.state import RunState
 
+NOW_MS = 1_000
 MANIFEST = {
     "workflow": "w",
     "version": "1",
@@ -136,7 +140,7 @@ def test_an_answer_that_does_not_fit_is_refused(kind: str, answer: Any) -> None:
 
 def test_an_answer_closes_its_question_and_makes_the_run_due() -> None:
     state = state_of(question(), ("run.suspended", {"due_ms": None}))
-    (decision,) = decide.answer(state, None, "a", "c1")
+    (decision,) = decide.answer(state, None, "a", "c1", now_ms=NOW_MS)
     assert decision.kind == "wait.answered"
     assert decision.payload == {"wait_id": "q1", "answer": "a", "command_id": "c1"}
     assert (decision.scope, decision.key, decision.node) == ("0/main#1", "q1", "main#1")
@@ -145,14 +149,14 @@ def test_an_answer_closes_its_question_and_makes_the_run_due() -> None:
     append(state, [decision])
     assert list(state.open_waits()) == []
     assert state.status == "running"
-    assert decide.answer(state, None, "a", "c1") == [], "a resend"
+    assert decide.answer(state, None, "a", "c1", now_ms=NOW_MS) == [], "a resend"
     with pytest.raises(WaitClosedError):
-        decide.answer(state, "q1", "b", "c2")
+        decide.answer(state, "q1", "b", "c2", now_ms=NOW_MS)
 
 
 def test_an_answer_to_a_paused_run_is_kept_and_does_not_wake_it() -> None:
     state = state_of(question(), ("run.paused", {"reason": "paused"}))
-    (decision,) = decide.answer(state, "q1", "a", None)
+    (decision,) = decide.answer(state, "q1", "a", None, now_ms=NOW_MS)
     assert decision.change is not None
     assert (decision.change.status, decision.change.due_ms) == (None, None)
     assert append(state, [decision]).status == "paused"
@@ -161,32 +165,100 @@ def test_an_answer_to_a_paused_run_is_kept_and_does_not_wake_it() -> None:
 def test_an_answer_must_say_which_question_it_is_for() -> None:
     state = state_of(question("q1"), question("q2"))
     with pytest.raises(WaitNotFoundError) as caught:
-        decide.answer(state, None, "a", None)
+        decide.answer(state, None, "a", None, now_ms=NOW_MS)
     assert caught.value.ids["wait_ids"] == ["q1", "q2"]
     with pytest.raises(WaitNotFoundError):
-        decide.answer(state, "q3", "a", None)
-    assert len(decide.answer(state, "q2", "a", None)) == 1
+        decide.answer(state, "q3", "a", None, now_ms=NOW_MS)
+    assert len(decide.answer(state, "q2", "a", None, now_ms=NOW_MS)) == 1
 
 
 @pytest.mark.parametrize("ended", ENDED, ids=lambda ended: ended[0])
 def test_an_ended_run_takes_no_answer_unless_it_was_cancelled(ended: tuple[str, dict[str, Any]]) -> None:
     state = state_of(question(), ended)
     if ended[0] == "run.cancelled":
-        (decision,) = decide.answer(state, "q1", "a", None)
+        (decision,) = decide.answer(state, "q1", "a", None, now_ms=NOW_MS)
         assert decision.change is not None
         assert decision.change.status is None
         assert append(state, [decision]).status == "cancelled"
     else:
         with pytest.raises(RunEndedError):
-            decide.answer(state, "q1", "a", None)
+            decide.answer(state, "q1", "a", None, now_ms=NOW_MS)
+
+
+def at(deadline_ms: int | None, **asked: Any) -> tuple[str, dict[str, Any]]:
+    """A question with a deadline."""
+    kind, data = question(**asked)
+    return kind, data | ({} if deadline_ms is None else {"deadline_ms": deadline_ms})
+
+
+@pytest.mark.parametrize(("now_ms", "in_time"), [(0, True), (4_999, True), (5_000, False), (9_000, False)])
+def test_a_question_is_closed_from_its_deadline_on(now_ms: int, in_time: bool) -> None:
+    state = state_of(at(5_000))
+    if in_time:
+        assert len(decide.answer(state, None, "a", None, now_ms=now_ms)) == 1
+        return
+    with pytest.raises(QuestionExpiredError) as caught:
+        decide.answer(state, None, "a", None, now_ms=now_ms)
+    assert caught.value.ids == {"run_id": "r1", "wait_id": "q1", "deadline_ms": 5_000}
+
+
+@pytest.mark.parametrize(
+    "stopped", [("run.cancel_requested", {"reason": ""}), ("run.cancelled", {"reason": ""})], ids=lambda one: one[0]
+)
+def test_the_timers_of_a_run_that_is_cancelled_have_stopped(stopped: tuple[str, dict[str, Any]]) -> None:
+    state = state_of(at(5_000), stopped)
+    assert len(decide.answer(state, "q1", "a", None, now_ms=9_000)) == 1
+
+
+def test_a_paused_run_has_its_deadlines() -> None:
+    state = state_of(at(5_000), ("run.paused", {"reason": "paused"}))
+    with pytest.raises(QuestionExpiredError):
+        decide.answer(state, "q1", "a", None, now_ms=9_000)
+
+
+def test_what_is_recorded_of_a_decision() -> None:
+    state = state_of(question(hash="h", approve={"a": 1}))
+    for saw, error in ((None, AnswerRefusedError), ("", StaleApprovalError), ("H", StaleApprovalError)):
+        with pytest.raises(error):
+            decide.answer(state, None, "a", "c1", now_ms=NOW_MS, saw=saw)
+    (decision,) = decide.answer(state, None, "a", "c1", now_ms=NOW_MS, saw="h", via="service:desk")
+    assert decision.payload == {
+        "wait_id": "q1",
+        "answer": "a",
+        "command_id": "c1",
+        "saw": "h",
+        "via": "service:desk",
+    }
+    append(state, [decision])
+    assert decide.answer(state, None, "a", "c1", now_ms=NOW_MS, saw="h") == [], "a resend"
+    for saw in (None, "H"):
+        with pytest.raises(CommandConflictError):
+            decide.answer(state, None, "a", "c1", now_ms=NOW_MS, saw=saw)
+
+
+def test_a_signal_with_a_key_is_no_resend_of_one_without() -> None:
+    state = append(RunState("r1"), decide.signal(RunState("r1"), "go", None, 1, None, "c1"))
+    with pytest.raises(CommandConflictError):
+        decide.signal(state, "go", "key", 1, None, "c1")
+
+
+def test_what_can_be_declined_takes_false_and_nothing_like_it() -> None:
+    asked = {"kind": "choice", "choices": ["go"], "declinable": True}
+    assert check_answer(asked, False) is False
+    assert check_answer(asked, "go") == "go"
+    for answer in (0, None, "false", "", True, []):
+        with pytest.raises(AnswerRefusedError):
+            check_answer(asked, answer)
+    with pytest.raises(AnswerRefusedError):
+        check_answer(asked | {"declinable": False}, False)
 
 
 def test_a_question_about_a_doubt_is_not_answered_but_resolved() -> None:
     state = state_of(*doubt())
     with pytest.raises(AnswerRefusedError):
-        decide.answer(state, "d1", "yes", None)
+        decide.answer(state, "d1", "yes", None, now_ms=NOW_MS)
     with pytest.raises(WaitNotFoundError):
-        decide.answer(state, None, "yes", None)
+        decide.answer(state, None, "yes", None, now_ms=NOW_MS)
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perdure import RunHandle, Runtime
-from perdure.core.errors import PerdureError
+from perdure.core.errors import AnswerRefusedError, PerdureError
 from perdure.pipeline.definition import Pipeline
 from perdure.pipeline.outcome import Outcome
 from tests.unit.engine.evidence import witnessed
@@ -200,6 +200,49 @@ async def test_to_choose_nothing_approves_nothing() -> None:
             assert len(await runtime.questions(handle.id)) == 1
         else:
             assert (await ending(handle)).code == "stage_failed"
+
+
+DECLINED = """p [shape=hexagon, max_retries=3]; start -> p; p -> a [label="[G] Go on"];
+              p -> b [condition="outcome=fail"]; """
+
+
+@pytest.mark.clause("human-declined", "human-fail-closed")
+async def test_what_is_declined_fails_the_gate_and_is_not_asked_again() -> None:
+    body = 'p [shape=hexagon, max_retries=3]; start -> p; p -> a [label="[G] Go on"]; a -> exit'
+    end = await ended(body, Script(), answers=[False])
+    assert end.code == "stage_failed"
+    assert "declined" in end.reason
+    assert [question["declinable"] for question in questions(end)] == [True]
+    assert end.path == ["start", "p"]
+    assert [event.data["answer"] for event in end.events if event.kind == "wait.answered"] == [False]
+
+
+@pytest.mark.clause("human-declined", "human-context")
+async def test_a_decline_is_kept_in_the_context_and_an_edge_that_was_no_choice_may_catch_it() -> None:
+    body = DECLINED + ONWARD
+    end = await ended(body, Script(), answers=[False])
+    assert end.path == ["start", "p", "b", "exit"]
+    assert end.context["human"] == {"gate": {"selected": False, "label": False}, "answers": {"p": False}}
+    assert (await ended(body, Script(), answers=["G"])).path == ["start", "p", "a", "exit"]
+
+
+@pytest.mark.clause("human-declined", "human-refused")
+@pytest.mark.parametrize(
+    "body",
+    [
+        'p [shape=hexagon]; start -> p; p -> a [label="One"]; p -> exit [label="Two"]; a -> exit',
+        'p [shape=hexagon, human.multiple=true]; start -> p; p -> a [label="One"]; a -> exit',
+        "p [shape=hexagon, human.input=text]; start -> p -> a -> exit",
+    ],
+)
+async def test_only_a_single_choice_can_be_declined(body: str) -> None:
+    made = pipeline(body, Script())
+    async with witnessed(memory(), made) as runtime:
+        handle = await runtime.start(made)
+        await seen(handle, "wait.opened")
+        with pytest.raises(AnswerRefusedError):
+            await handle.answer(False)
+        assert len(await runtime.questions(handle.id)) == 1
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from perdure.model import ModelReplyTooLargeError
-from perdure.model.event_stream import EventStream, StreamEvent
+from perdure.core.errors import EventTooLargeError
+from perdure.core.event_stream import EventStream, StreamEvent
 
 LINES = st.sampled_from(
     [
@@ -40,18 +40,20 @@ def by_the_standard(data: bytes) -> list[StreamEvent]:
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     *lines, _unended = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     found: list[StreamEvent] = []
-    name = ""
+    name, identity = "", None
     values: list[str] = []
     for line in lines:
         field, _, value = line.partition(":")
         if not line:
             if values:
-                found.append(StreamEvent(name or "message", "\n".join(values)))
-            name, values = "", []
+                found.append(StreamEvent(name or "message", "\n".join(values), identity))
+            name, identity, values = "", None, []
         elif field == "data":
             values.append(value.removeprefix(" "))
         elif field == "event":
             name = value.removeprefix(" ")
+        elif field == "id":
+            identity = value.removeprefix(" ")
     return found
 
 
@@ -77,7 +79,19 @@ def test_an_event_that_the_end_cuts_off_is_dropped() -> None:
 def test_an_event_is_bounded_and_the_stream_is_not() -> None:
     event = b"data: " + b"x" * 50 + b"\n\n"
     assert len(read([event] * 100, most_bytes=60)) == 100
-    with pytest.raises(ModelReplyTooLargeError):
+    with pytest.raises(EventTooLargeError):
         read([b"data: xxxxx\n"] * 10, most_bytes=60)
-    with pytest.raises(ModelReplyTooLargeError):
+    with pytest.raises(EventTooLargeError):
         read([b"x"] * 61, most_bytes=60)
+
+
+def test_the_last_id_counts_frames_without_data() -> None:
+    stream = EventStream(100)
+    assert list(stream.feed(b"id: 7\nevent: seen\ndata: 1\n\nid: 9\n\n: quiet\n\n")) == [StreamEvent("seen", "1", "7")]
+    assert stream.last_id == "9"
+    assert list(stream.feed(b"event: token\ndata: x\n\n")) == [StreamEvent("token", "x", None)]
+    assert stream.last_id == "9"
+    assert list(stream.feed(b"id: 12\n")) == []
+    assert stream.last_id == "9", "a frame that is cut off gives no id"
+    assert list(stream.feed(b"\nid: 1\x002\ndata: y\n\n")) == [StreamEvent("message", "y", None)]
+    assert stream.last_id == "12", "an id with a NUL is none"
