@@ -1,0 +1,121 @@
+"""The one thin portal through which synchronous code uses the client: an event loop in a thread of its own.
+
+Any number of threads may call through it at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from perdure.client.client import Client
+from perdure.core.errors import ClientClosedError
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+T = TypeVar("T")
+
+
+class ClientPortal:
+    """A client in an event loop of its own.
+
+    Args:
+        client: not open yet.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._portal: BlockingPortal | None = None
+        self._stack = ExitStack()
+
+    def open(self) -> None:
+        """Start the loop, and open the client in it."""
+        from anyio.from_thread import start_blocking_portal
+
+        self._portal = self._stack.enter_context(start_blocking_portal("asyncio", name="perdure-client"))
+        self.call(self.client.__aenter__)
+
+    def close(self) -> None:
+        """Close the client, end the calls of other threads, and end the loop."""
+        portal, stack = self._portal, self._stack.pop_all()
+        if portal is None:
+            return
+        with stack:
+            self.call(self.client.aclose)
+            self._portal = None
+            portal.call(portal.stop, True)
+
+    def call(self, method: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
+        """Call an asynchronous method, and wait for what it returns.
+
+        Raises:
+            ClientClosedError: the client is not open, or another thread closed it.
+        """
+        portal = self._portal
+        if portal is None:
+            raise ClientClosedError("the client is not open")
+        try:
+            future = portal.start_task_soon(functools.partial(method, *args, **kwargs))
+        except RuntimeError as error:  # another thread ended it in this moment
+            raise ClientClosedError("the client was closed") from error
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise ClientClosedError("the client was closed") from error
+        finally:
+            future.cancel()  # of an interrupted wait; of one that is over it does nothing
+
+
+class BlockingIterator(Generic[T]):
+    """What comes, one after the other; waiting for the next one blocks. Closed when it is left or forgotten."""
+
+    def __init__(self, portal: ClientPortal, source: AsyncGenerator[T, None]) -> None:
+        self._portal = portal
+        self._source = source
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._portal.call(self._source.__anext__)
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Close the connection behind it."""
+        self._portal.call(self._source.aclose)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def blocking_methods() -> dict[str, Callable[..., Any]]:
+    """The public methods of `Client`, without `await`; each calls the asynchronous one through the portal."""
+    methods = {
+        name: member for name, member in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")
+    }
+    methods.pop("aclose")
+    return {name: _blocking(method) for name, method in methods.items()}
+
+
+def _blocking(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+        portal: ClientPortal = self._portal
+        if inspect.isasyncgenfunction(method):
+            return BlockingIterator(portal, method(portal.client, *args, **kwargs))
+        return portal.call(method, portal.client, *args, **kwargs)
+
+    return called
