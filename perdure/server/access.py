@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from perdure.server.keys import QUESTIONS_ANSWER, RUNS_READ, RUNS_WRITE, WORKERS
+from perdure.server.keys import ADMIN, QUESTIONS_ANSWER, RUNS_READ, RUNS_WRITE, WORKERS
 
 SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 OPEN: Final = frozenset((("GET", "/healthz"), ("GET", "/readyz")))
@@ -18,6 +18,8 @@ def is_open(method: str, path: str) -> bool:
 
 def scope_for(method: str, path: str) -> str:
     """The scope that a request needs. A route that nobody thought of here needs one, too."""
+    if path == "/webhooks" or path.startswith("/webhooks/"):
+        return ADMIN
     if path == "/workers" or path.startswith("/workers/"):
         return WORKERS
     if method in SAFE:

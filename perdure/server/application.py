@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 
-from perdure.core.errors import PerdureError
 from perdure.core.version import VERSION
 from perdure.engine.runtime import Runtime
 from perdure.server import pipelines
+from perdure.server.document import document_of, name_of
+from perdure.server.feed import Feed
 from perdure.server.gate import Gate
-from perdure.server.responses import Json, refusal
-from perdure.server.routes import commands, operations, questions, runs
-from perdure.server.settings import Settings, settings_for
+from perdure.server.methods import Heads
+from perdure.server.refusals import HANDLERS
+from perdure.server.responses import Json
+from perdure.server.routes import artifacts, commands, feed, journal, operations, questions, runs, waits, webhooks
+from perdure.server.settings import Settings, directory_of, settings_for
+from perdure.server.shown import Shown
 from perdure.server.tails import Tails
+from perdure.server.webhooks.dispatcher import Webhooks
 
 logger = logging.getLogger("perdure.server")
-
-TEXTS: Final = {400: "invalid json body", 404: "not found", 405: "method not allowed"}
 
 
 def create_app(runtime: Runtime, settings: Settings | None = None) -> FastAPI:
@@ -46,21 +47,22 @@ def create_app(runtime: Runtime, settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         lifespan=_prepared,
         default_response_class=Json,
+        generate_unique_id_function=name_of,
     )
+    app.openapi = document_of(app)  # type: ignore[method-assign]
     app.state.runtime = runtime
     app.state.settings = settings
+    app.state.shown = Shown(runtime)
     app.state.tails = Tails(runtime, heartbeat_s=settings.heartbeat_s)
-    app.state.pipeline_settings = settings.pipelines
+    app.state.feed = Feed(runtime, heartbeat_s=settings.heartbeat_s)
+    app.state.pipeline_library = pipelines.Library(runtime, settings.pipelines)
+    app.state.webhooks = Webhooks(runtime, settings.webhooks, directory_of(runtime))
     app.state.heartbeat_s = settings.heartbeat_s
-    for module in (runs, commands, questions, operations, pipelines):
+    for module in (runs, commands, artifacts, journal, feed, waits, questions, operations, webhooks, pipelines):
         app.include_router(module.router)
-    handlers: dict[Any, Callable[..., Any]] = {
-        PerdureError: _refused,
-        RequestValidationError: _invalid,
-        HTTPException: _not_served,
-    }
-    for kind, handler in handlers.items():
+    for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
+    app.add_middleware(Heads)
     app.add_middleware(Gate, settings=settings)
     return app
 
@@ -69,42 +71,24 @@ def create_app(runtime: Runtime, settings: Settings | None = None) -> FastAPI:
 async def _prepared(app: FastAPI) -> AsyncGenerator[None, None]:
     """Before the first request every unfinished run is known; a run that cannot be is named in the log and harms no
     other."""
-    failed = await pipelines.load_unfinished(app.state.runtime, app.state.pipeline_settings)
-    for run_id, error in failed.items():
+    library: pipelines.Library = app.state.pipeline_library
+    for run_id, error in (await library.know_unfinished()).items():
         logger.warning("the pipeline of run %s cannot be loaded: %s", run_id, error)
-    yield
-    end_streams(app)
+    sweeping = asyncio.ensure_future(library.sweep())
+    webhooks_sent: Webhooks = app.state.webhooks
+    try:
+        await webhooks_sent.start()
+        yield
+    finally:
+        sweeping.cancel()
+        end_streams(app)
+        await webhooks_sent.close()
 
 
 def end_streams(app: FastAPI) -> None:
     """End all streams of events, so that the service can stop; their readers come again with the last id they saw."""
     app.state.tails.close()
+    app.state.feed.close()
     followed = getattr(app.state, "followed_pipelines", None)  # made when the first pipeline is asked for
     if followed is not None:
         followed.close()
-
-
-async def _refused(_: Request, error: PerdureError) -> Json:
-    return refusal(error)
-
-
-async def _not_served(_: Request, error: HTTPException) -> Json:
-    text = TEXTS.get(error.status_code, str(error.detail).lower())
-    return Json({"error": text}, error.status_code, dict(error.headers or {}))
-
-
-async def _invalid(_: Request, error: RequestValidationError) -> Json:
-    """What the declared types of a request refused, in the service's own form."""
-    found = list(error.errors())
-    if any(one["type"] == "json_invalid" for one in found):
-        return Json({"error": "invalid json body"}, 400)
-    problems = [
-        {"field": ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), "message": one["msg"]}
-        for one in found
-    ]
-    first = problems[0]
-    return Json(
-        {"error": f"{first['field']}: {first['message']}", "field": first["field"], "code": "invalid_input"}
-        | {"problems": problems},
-        422,
-    )

@@ -14,13 +14,15 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.core.errors import PerdureError
 from perdure.server.access import SAFE, is_open, scope_for
+from perdure.server.methods import methods_of
 from perdure.server.nesting import deeper_than
-from perdure.server.responses import Json, refusal
+from perdure.server.rates import Buckets, Rate
+from perdure.server.responses import Json, cleaned, refusal
 from perdure.server.settings import Settings
 
 HEADERS: Final = {
@@ -30,11 +32,18 @@ HEADERS: Final = {
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
 }
+FIELDS: Final = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+BODY_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
+"""A request that has a body bears one of them."""
 POLICY_VIOLATION: Final = 1008
 """Why a websocket is closed that may not be opened."""
 
 HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]@]+)(?::[0-9]*)?", re.ASCII)
 TOO_LARGE: Final = 413
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Of a request's address and headers together."""
+MAX_FIELDS: Final = 100
+"""How many headers a request may have."""
 LINGER_S: Final = 1.0
 LINGER_BODIES: Final = 10
 """How long, and for how many bodies' length, a body that is too large is read on after its refusal: its sender may not
@@ -55,6 +64,7 @@ class Gate:
         self._app = app
         self._settings = settings
         self._hosts = frozenset(host.lower() for host in settings.hosts)
+        self._buckets = Buckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -74,7 +84,7 @@ class Gate:
     async def _answer(self, scope: Scope, receive: Receive, send: _Outgoing, refused: Json | None) -> None:
         try:
             if refused is None:
-                body = await self._body(scope, receive)
+                body = await self._body_in_time(scope, receive)
                 if not isinstance(body, Json):
                     await self._app(scope, _replayed(body, receive), send)
                     return
@@ -82,14 +92,18 @@ class Gate:
                 if body.status_code == TOO_LARGE:
                     await self._linger(body, receive, send)
                     return
+                if _looks_first(scope):
+                    scope.setdefault("state", {})["refused_body"] = body
+                    await self._app(scope, _replayed(b"", receive), send)
+                    return
             await refused(scope, receive, send)
         except PerdureError as error:  # of a stream, or of a route that met it after its answer began
-            logger.warning("%s %s: %s", scope["method"], scope["path"], error)
+            logger.warning("%s %s: %s", scope["method"], _address(scope), cleaned(str(error)))
             if send.started:
                 raise
             await refusal(error)(scope, receive, send)
         except Exception:
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("%s %s failed", scope["method"], _address(scope))
             if send.started:
                 raise
             await Json({"error": "internal error"}, 500)(scope, receive, send)
@@ -100,6 +114,8 @@ class Gate:
         """`None` when the request may come in; what it is told otherwise."""
         headers = Headers(scope=scope)
         method, path = scope.get("method", "GET"), scope["path"]
+        if _is_too_long(scope):
+            return Json({"error": "request header fields too large"}, 431, {"connection": "close"})
         host = _only(headers, "host")
         if host is None or host_name(host) not in self._hosts:
             return Json({"error": "host not allowed"}, 400)
@@ -117,7 +133,7 @@ class Gate:
         state = scope.setdefault("state", {})
         state["actor"] = "person"
         if self._settings.keys is None:
-            return None
+            return self._within_rate("", self._settings.rate)
         kind, _, token = (_only(headers, "authorization") or "").partition(" ")
         key = self._settings.keys.find(token.strip()) if kind.lower() == "bearer" else None
         if key is None:
@@ -125,7 +141,14 @@ class Gate:
         if not key.may(needed):
             return Json({"error": f"the key lacks the scope {needed}", "scope": needed}, 403)
         state["actor"] = f"service:{key.name}"
-        return None
+        return self._within_rate(key.name, key.rate or self._settings.rate)
+
+    def _within_rate(self, name: str, rate: Rate | None) -> Json | None:
+        wait_s = 0.0 if rate is None else self._buckets.take(name, rate)
+        if wait_s == 0:
+            return None
+        told = {"error": "too many requests", "rate": str(rate), "retry_after_s": math.ceil(wait_s)}
+        return Json(told, 429, {"retry-after": str(math.ceil(wait_s))})
 
     def _from_here(self, origin: str, host: str) -> bool:
         if origin in self._settings.origins:
@@ -138,12 +161,22 @@ class Gate:
 
     # --- what they send -----------------------------------------------------------------------------------------------
 
+    async def _body_in_time(self, scope: Scope, receive: Receive) -> bytes | Json:
+        if not any(name in BODY_FIELDS for name, _ in scope["headers"]):
+            return await self._body(scope, receive)  # it has none, and nothing is waited for
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                return await self._body(scope, receive)
+        except TimeoutError:
+            return Json({"error": "the request body did not come in time"}, 408, {"connection": "close"})
+
     async def _body(self, scope: Scope, receive: Receive) -> bytes | Json:
         """The whole body, or what its sender is told."""
         headers, limit = Headers(scope=scope), self._settings.max_body_bytes
-        too_large = Json({"error": "request body too large", "max_bytes": limit}, TOO_LARGE, {"connection": "close"})
+        if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            return Json({"error": "content encodings are not supported"}, 415)
         if _length(headers) > limit:
-            return too_large
+            return _too_large(limit)
         parts: list[bytes] = []
         size, more = 0, True
         while more:
@@ -153,7 +186,7 @@ class Gate:
             part: bytes = message.get("body", b"")
             size += len(part)
             if size > limit:
-                return too_large
+                return _too_large(limit)
             parts.append(part)
             more = message.get("more_body", False)
         body = b"".join(parts)
@@ -188,9 +221,9 @@ class _Outgoing:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
+            fields: list[tuple[bytes, bytes]] = message["headers"]
+            there = {name.lower() for name, _ in fields}
+            fields.extend(field for field in FIELDS if field[0] not in there)
         await self._send(message)
 
 
@@ -198,6 +231,28 @@ def host_name(host: str) -> str:
     """A `Host` header without its port; nothing if it is none."""
     match = HOST.fullmatch(host.lower())
     return match[1] if match else ""
+
+
+def _looks_first(scope: Scope) -> bool:
+    """Whether a route answers before its body counts: where there is none, and below `/pipelines`, where an unknown id
+    is told first. Those routes then say what the gate found of the body (`refused_body`)."""
+    path: str = scope["path"]
+    return path.startswith("/pipelines/") or not methods_of(scope)
+
+
+def _too_large(limit: int) -> Json:
+    return Json({"error": "request body too large", "max_bytes": limit}, TOO_LARGE, {"connection": "close"})
+
+
+def _is_too_long(scope: Scope) -> bool:
+    fields: list[tuple[bytes, bytes]] = scope["headers"]
+    size = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+    return len(fields) > MAX_FIELDS or size + sum(len(name) + len(value) for name, value in fields) > MAX_HEAD_BYTES
+
+
+def _address(scope: Scope) -> str:
+    """The path as it was sent, in which nothing can end a line of the log."""
+    return bytes(scope.get("raw_path") or b"")[:200].decode("ascii", "replace")
 
 
 def _only(headers: Headers, name: str) -> str | None:

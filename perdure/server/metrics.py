@@ -10,12 +10,13 @@ from perdure.journal.state import TERMINAL
 STATUSES = ("pending", "running", "waiting", "paused", *sorted(TERMINAL))
 
 
-def exposition(stats: Mapping[str, Any], *, streams: int) -> str:
+def exposition(stats: Mapping[str, Any], *, streams: int, webhooks: Mapping[str, int]) -> str:
     """The text that a scrape is given.
 
     Args:
         stats: see `Runtime.stats`.
         streams: how many follow a run now.
+        webhooks: see `Webhooks.numbers`.
     """
     runs = stats["runs"]
     alive = sum(1 for worker in stats["workers"] if worker["alive"])
@@ -29,6 +30,19 @@ def exposition(stats: Mapping[str, Any], *, streams: int) -> str:
         *_metric("perdure_commits_total", "counter", "Commits of this process.", [("", stats["commits"])]),
         *_metric("perdure_appends_total", "counter", "Appends of this process.", [("", stats["appends"])]),
         *_metric("perdure_recovered_total", "counter", "Runs that were recovered here.", [("", stats["recovered"])]),
+        *_metric(
+            "perdure_webhooks", "gauge", "Endpoints to which this process delivers.", [("", webhooks["endpoints"])]
+        ),
+        *_metric(
+            "perdure_webhooks_pending", "gauge", "Messages that wait to be accepted.", [("", webhooks["pending"])]
+        ),
+        *_metric(
+            "perdure_webhook_deliveries_total",
+            "counter",
+            "Messages that were accepted or given up, and attempts that failed.",
+            [(one, webhooks[one]) for one in ("delivered", "failed", "given_up")],
+            "outcome",
+        ),
     ]
     return "\n".join(lines) + "\n"
 

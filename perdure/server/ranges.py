@@ -12,7 +12,9 @@ PLAIN: Final = frozenset(("application/json", "text/plain"))
 """Media types that are passed on; everything else is bytes to whoever asks, never a page of this service."""
 
 
-def attachment(data: bytes, sha256: str, media_type: str, asked: str | None) -> Response:
+def attachment(
+    data: bytes, sha256: str, media_type: str, asked: str | None, *, if_range: str | None = None
+) -> Response:
     """The answer with an artifact's bytes.
 
     Args:
@@ -20,6 +22,7 @@ def attachment(data: bytes, sha256: str, media_type: str, asked: str | None) -> 
         sha256: their name.
         media_type: as it was recorded.
         asked: the `Range` header, if there is one; what is not one range of bytes is taken as if it was not there.
+        if_range: the `If-Range` header, if there is one; of other bytes than these nobody wants the rest.
     """
     headers = {
         "accept-ranges": "bytes",
@@ -28,7 +31,7 @@ def attachment(data: bytes, sha256: str, media_type: str, asked: str | None) -> 
     }
     plain = media_type.partition(";")[0].strip().lower()
     kind = plain if plain in PLAIN else "application/octet-stream"
-    match = ONE_RANGE.fullmatch(asked or "")
+    match = ONE_RANGE.fullmatch(asked or "") if if_range in (None, headers["etag"]) else None
     if match is None or match.groups() == ("", ""):
         return Response(data, 200, headers, kind)
     start, end = _bounds(match[1], match[2], len(data))

@@ -17,6 +17,9 @@ from fastapi import FastAPI
 from perdure.core.errors import InputError
 from perdure.engine.runtime import Runtime
 from perdure.server.application import create_app, end_streams
+from perdure.server.collecting import collect_rarely
+from perdure.server.connections import connections
+from perdure.server.gate import MAX_HEAD_BYTES
 from perdure.server.settings import Settings, settings_for
 
 HOST: Final = "127.0.0.1"
@@ -43,6 +46,7 @@ class Service:
         host: the address to listen on.
         port: 0 for any that is free.
         beyond_loopback: an address that other machines reach is meant; it takes keys.
+        listening: a socket to serve instead, which listens already; `host` and `port` are its own then.
 
     Raises:
         StoreClosedError: the runtime is not open.
@@ -57,15 +61,23 @@ class Service:
         host: str = HOST,
         port: int = 0,
         beyond_loopback: bool = False,
+        listening: socket.socket | None = None,
     ) -> None:
         runtime.worker  # noqa: B018  refuses a runtime that is not open
         settings = settings or settings_for(runtime)
-        _check_address(host, settings, beyond_loopback=beyond_loopback)
+        if listening is not None:
+            host = str(listening.getsockname()[0])
+        check_address(host, asks=settings.keys is not None, beyond_loopback=beyond_loopback)
         self.app: FastAPI = create_app(runtime, settings)
-        self._socket = _listening(host, port)
+        self._socket = listening or listen(host, port)
+        # Without it an answer's body waits for the peer to acknowledge its head, 40 ms and more; asyncio sees to it
+        # only for sockets that were made with their protocol named. What is accepted inherits it.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             self.app,
+            http=connections(settings.head_timeout_s),
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             lifespan="off",  # what goes wrong in it shall reach whoever enters the service
             log_config=None,
             access_log=False,
@@ -85,8 +97,11 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Where it is found."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        """Where it is found, from this machine where that is all its addresses."""
+        host = self.host
+        if is_wildcard(host):
+            host = "::1" if ":" in host else HOST
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def __aenter__(self) -> Service:
         try:
@@ -157,6 +172,7 @@ async def serve(
         for number in STOPPING:
             loop.add_signal_handler(number, told_to_stop)
         try:
+            collect_rarely()
             if ready is not None:
                 ready(service.start_url)
             await service.stopped()
@@ -188,13 +204,31 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _check_address(host: str, settings: Settings, *, beyond_loopback: bool) -> None:
+def check_address(host: str, *, asks: bool, beyond_loopback: bool) -> None:
+    """Refuse an address that more can reach than is meant.
+
+    Args:
+        host: the address.
+        asks: everybody is asked for a key.
+        beyond_loopback: others than this machine are meant to reach it.
+
+    Raises:
+        InputError: others could reach it without a key, or without being told that they may.
+    """
     if is_loopback(host):
         return
-    if settings.keys is None:
+    if not asks:
         raise InputError(f"nobody is asked who they are, so only this machine may ask; {host} is for others, too")
     if not beyond_loopback:
         raise InputError(f"other machines reach {host}", hint="say that this is meant, or listen on 127.0.0.1")
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether an address stands for all of this machine's."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return not host
 
 
 def is_loopback(host: str) -> bool:
@@ -205,7 +239,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address; port 0 is any that is free.
+
+    Raises:
+        InputError: the address is taken, or none of this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Final, Protocol
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
-
-from perdure.server.tails import Entry
 
 MEDIA_TYPE: Final = "text/event-stream"
 COMMENT: Final = b": \n\n"
@@ -34,6 +32,14 @@ def after_of(request: Request) -> int:
     return place_of(last if last is not None else request.query_params.get("after"))
 
 
+class Framed(Protocol):
+    """What a stream sends."""
+
+    @property
+    def frame(self) -> bytes:
+        """As it goes over the wire."""
+
+
 class EventStream(StreamingResponse):
     """The answer that sends entries as they come.
 
@@ -41,7 +47,7 @@ class EventStream(StreamingResponse):
         entries: in batches; an empty one says that nothing came for a while.
     """
 
-    def __init__(self, entries: AsyncGenerator[list[Entry], None]) -> None:
+    def __init__(self, entries: AsyncGenerator[Sequence[Framed], None]) -> None:
         self._entries = entries
         super().__init__(self._frames(), media_type=MEDIA_TYPE, headers={"x-accel-buffering": "no"})
 

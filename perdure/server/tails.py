@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import orjson
 
 from perdure.core.errors import CorruptRecordError, RunNotFoundError
 from perdure.core.events import Event
+from perdure.engine.live import Piece
 from perdure.engine.runtime import Runtime
 from perdure.journal.state import TERMINAL
+from perdure.server.waking import Waking
 
 PAGE: Final = 500
 KEPT: Final = 1000
@@ -28,6 +31,17 @@ class Entry(NamedTuple):
 
     event: Event
     frame: bytes
+
+
+class Passing(NamedTuple):
+    """What a step tells while it runs; its frame has no id, because nothing of it is kept."""
+
+    piece: Piece
+
+    @property
+    def frame(self) -> bytes:
+        """As it goes over the wire."""
+        return b"event: token\ndata: %s\n\n" % orjson.dumps(self.piece.to_dict())
 
 
 class Tails:
@@ -56,7 +70,7 @@ class Tails:
         """End all streams; their readers come again with the last id that they saw."""
         self._closing.set()
         for tail in self._tails.values():
-            tail.changed()
+            tail.wake()
 
     async def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[list[Entry], None]:
         """A run's events behind a seq as they stand in the journal, then live ones as they are committed; no gap and no
@@ -70,25 +84,58 @@ class Tails:
             RunNotFoundError: there is no such run.
             CorruptRecordError, StoreError: the journal cannot be read.
         """
-        tail = await self._tail(run_id)
-        tail.readers += 1
-        try:
+        with self._reading(await self._tail(run_id)) as tail:
             while not self._closing.is_set():
-                moved = tail.moved
+                moved = tail.waking.moved
                 entries = await self._behind(tail, after)
                 if entries:
                     after = entries[-1].event.seq
                     yield entries
                 elif tail.ended:
                     return
-                elif not await _set_within(moved, self._heartbeat_s):
+                elif not await set_within(moved, self._heartbeat_s):
                     yield []
+
+    async def follow_live(self, run_id: str, after: int = 0) -> AsyncGenerator[list[Entry | Passing], None]:
+        """As `follow`, and between the events what the run's steps tell while they run here.
+
+        Only a reader that has caught up is given that. What a step told comes before its fact; what is told while the
+        reader is busy with more than it can take is left out.
+        """
+        with (
+            self._runtime.live.watch(run_id) as watch,
+            self._reading(await self._tail(run_id), watch.told) as tail,
+        ):
+            while not self._closing.is_set():
+                watch.told.clear()
+                caught_up = after >= tail.floor
+                entries = await self._behind(tail, after)
+                told = watch.take()
+                passing = [Passing(piece) for piece in told] if caught_up else []
+                if entries or passing:
+                    after = entries[-1].event.seq if entries else after
+                    yield [*passing, *entries]
+                elif tail.ended:
+                    return
+                elif not await set_within(watch.told, self._heartbeat_s):
+                    yield []
+
+    @contextmanager
+    def _reading(self, tail: _Tail, told: asyncio.Event | None = None) -> Iterator[_Tail]:
+        """One more reads a tail; an event of its own is set when the tail has moved."""
+        tail.readers += 1
+        if told is not None:
+            tail.told[told] = None
+        try:
+            yield tail
         finally:
+            if told is not None:
+                tail.told.pop(told, None)
             tail.readers -= 1
             if not tail.readers:
                 tail.stop()
-                if self._tails.get(run_id) is tail:
-                    del self._tails[run_id]
+                if self._tails.get(tail.run_id) is tail:
+                    del self._tails[tail.run_id]
 
     async def _tail(self, run_id: str) -> _Tail:
         tail = self._tails.get(run_id)
@@ -116,7 +163,8 @@ class _Tail:
         self.run_id = run_id
         self.floor = self.seq = seq
         self.readers = 0
-        self.moved = asyncio.Event()
+        self.waking = Waking(lambda: self.readers)
+        self.told: dict[asyncio.Event, None] = {}
         self._kept: deque[Entry] = deque()
         self._runtime = runtime
         self._task = asyncio.ensure_future(self._read())
@@ -132,11 +180,19 @@ class _Tail:
     def stop(self) -> None:
         """Nobody follows it any more."""
         self._task.cancel()
+        self.waking.stop()
 
     def changed(self) -> None:
-        """Wake all readers."""
-        self.moved.set()
-        self.moved = asyncio.Event()
+        """There is news for all readers."""
+        self.waking.news()
+        for told in self.told:
+            told.set()
+
+    def wake(self) -> None:
+        """Wake all readers at once."""
+        self.waking.now()
+        for told in self.told:
+            told.set()
 
     def behind(self, after: int) -> list[Entry]:
         """The kept entries behind a seq that is not below the floor; seqs have no gaps."""
@@ -161,7 +217,8 @@ class _Tail:
                     await grown.wait()
 
 
-async def _set_within(moved: asyncio.Event, seconds: float) -> bool:
+async def set_within(moved: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, at most so long; whether it was set."""
     try:
         async with asyncio.timeout(seconds):
             await moved.wait()

@@ -6,11 +6,11 @@ from typing import Any
 
 from perdure.core.errors import CorruptRecordError, StoreCorruptError
 from perdure.engine.large import resolved
+from perdure.engine.reasons import reasons_of
 from perdure.engine.runtime import Runtime
 from perdure.engine.watching import Question
 from perdure.journal.state import RunState
 from perdure.server.responses import error_body
-from perdure.server.waiting import why
 from perdure.store.port import RunRow, Store, WorkerRow
 from perdure.workflow.graph import Graph
 
@@ -38,7 +38,7 @@ async def _folded(runtime: Runtime, row: RunRow, state: RunState) -> dict[str, A
         view.pop(name, None)
     view["input"] = {name: await resolved(store, value) for name, value in state.input.items()}
     view["state"] = await context_view(store, state)
-    view["why"] = why(row, state, await store.workers())
+    view["why"] = [one.to_dict() for one in reasons_of(row, state, await store.workers())]
     view["damage"] = None
     outcome = state.outcome()
     view["output"] = await resolved(store, outcome.get("output"))
@@ -65,6 +65,9 @@ def question_view(question: Question) -> dict[str, Any]:
         "has_default": question.has_default,
         "default": question.default,
         "step": question.step,
+        "approve": question.approve,
+        "hash": question.hash,
+        "declinable": question.declinable,
     }
 
 

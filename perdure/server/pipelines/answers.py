@@ -31,7 +31,8 @@ def engine_answer(question: GateQuestion, given: Any) -> Any:
         given: plain JSON data.
 
     Returns:
-        The text of an option, a list of them for a question that takes several, or free text.
+        The text of an option, a list of them for a question that takes several, or free text. `False` declines what a
+        question of type CONFIRMATION offers.
 
     Raises:
         AnswerRefusedError: it names no option, or is of the wrong type; the question stays open.
@@ -47,11 +48,13 @@ def engine_answer(question: GateQuestion, given: Any) -> Any:
         if not texts:
             raise _refused(question, "nothing was chosen")
         return texts
+    if value is False and question.type == CONFIRMATION:
+        return False
     return _option(question, value).text
 
 
 def recorded_answer(question: GateQuestion, recorded: Any) -> Any:
-    """A recorded answer by its key: what stands in the context under `human.answers.<node>`.
+    """A recorded answer by its key, or `False` where it declined: what the context keeps in `human.answers.<node>`.
 
     Args:
         question: that was answered.
@@ -109,8 +112,6 @@ def _option(question: GateQuestion, given: Any) -> Option:
 def _of_boolean(question: GateQuestion, given: bool) -> Option:
     if question.type == CONFIRMATION and given:
         return question.options[0]
-    if question.type == CONFIRMATION:
-        raise _refused(question, "the gate cannot be declined")
     pair = yes_and_no(question.options) if question.type == YES_NO else None
     if pair is None:
         raise _refused(question, "a boolean answers a question of type YES_NO or CONFIRMATION only")

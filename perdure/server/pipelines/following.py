@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any, Final
 
-from perdure.core.errors import PerdureError
+from perdure.core.errors import CorruptRecordError
+from perdure.core.events import Event
 from perdure.engine.handle import PAGE
-from perdure.engine.runtime import Runtime
 from perdure.journal.state import TERMINAL
-from perdure.pipeline.definition import Pipeline
-from perdure.server.pipelines.loading import PipelineSettings, load
-from perdure.server.pipelines.names import is_submitted
+from perdure.server.pipelines.library import Library
 from perdure.server.pipelines.portrait import Portrait
 from perdure.server.pipelines.records import Record
-from perdure.server.pipelines.summary import summary_data
+from perdure.server.pipelines.summary import corrupt_summary, summary_data
+from perdure.server.waking import Waking
 from perdure.store.port import RunFilter, RunRow
 
 MOST_PORTRAITS: Final = 64
@@ -37,7 +35,7 @@ class _Place:
         self.portrait = portrait
         self.reading = asyncio.Lock()
         self.readers = 0
-        self.news = asyncio.Event()
+        self.waking = Waking(lambda: self.readers)
         self.tail: asyncio.Task[None] | None = None
 
 
@@ -45,13 +43,12 @@ class Followed:
     """The pipelines' runs of a runtime, as `/pipelines` shows them.
 
     Args:
-        runtime: open.
-        settings: what pipelines may do here.
+        library: of the runtime.
     """
 
-    def __init__(self, runtime: Runtime, settings: PipelineSettings) -> None:
-        self.runtime = runtime
-        self.settings = settings
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.runtime = library.runtime
         self._closing = False
         self._places: OrderedDict[str, _Place] = OrderedDict()
         self._summaries: OrderedDict[str, tuple[int, dict[str, Any]]] = OrderedDict()
@@ -60,20 +57,14 @@ class Followed:
         """End all streams; their readers come again with the last id that they saw."""
         self._closing = True
         for place in self._places.values():
-            _wake(place)
+            place.waking.now()
 
     # --- one run ------------------------------------------------------------------------------------------------------
 
     async def row(self, run_id: str) -> RunRow | None:
         """The index row of a pipeline's run; `None` if there is no run of this id, or it is none of a pipeline."""
         row = await self.runtime.store.get_run(run_id)
-        return row if row is not None and self._is_pipeline(row) else None
-
-    async def pipeline(self, row: RunRow) -> Pipeline | None:
-        """The pipeline of a run; `None` if it cannot be made here."""
-        with suppress(PerdureError):
-            return await load(self.runtime, row, self.settings)
-        return None
+        return row if row is not None and self.library.is_pipeline(row) else None
 
     async def portrait(self, row: RunRow) -> Portrait:
         """The portrait of a run up to the present end of its journal.
@@ -85,16 +76,10 @@ class Followed:
         await self._refresh(place)
         return place.portrait
 
-    def _is_pipeline(self, row: RunRow) -> bool:
-        if is_submitted(row.workflow):
-            return True
-        registry = self.runtime.registry
-        return row.workflow in registry and isinstance(registry.definition(row.workflow), Pipeline)
-
     async def _place(self, row: RunRow) -> _Place:
         place = self._places.get(row.run_id)
         if place is None:
-            pipeline = await self.pipeline(row)
+            pipeline = await self.library.find(row)
             portrait = Portrait(row.run_id, None if pipeline is None else pipeline.blueprint)
             place = self._places.setdefault(row.run_id, _Place(portrait))
         self._places.move_to_end(row.run_id)
@@ -113,12 +98,22 @@ class Followed:
             while True:
                 events = await self.runtime.store.read(portrait.run_id, after=portrait.state.seq, limit=PAGE)
                 for event in events:
-                    portrait.feed(event)
+                    self._feed(portrait, event)
                 if events:
                     grew = True
-                    _wake(place)
+                    place.waking.news()
                 if len(events) < PAGE:
                     return grew
+
+    def _feed(self, portrait: Portrait, event: Event) -> None:
+        """Feed an event to a portrait; one that is not what was written ends it, and harms no other."""
+        try:
+            portrait.feed(event)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            self._places.pop(portrait.run_id, None)
+            raise CorruptRecordError(
+                f"record {event.seq} of run {portrait.run_id} cannot be read", run_id=portrait.run_id, seq=event.seq
+            ) from error
 
     # --- all runs -----------------------------------------------------------------------------------------------------
 
@@ -129,7 +124,7 @@ class Followed:
         while len(found) < MOST_LISTED:
             rows = await self.runtime.store.list_runs(RunFilter(before=before, limit=MOST_LISTED))
             for row in rows:
-                if self._is_pipeline(row) and len(found) < MOST_LISTED:
+                if self.library.is_pipeline(row) and len(found) < MOST_LISTED:
                     found.append(await self.summary(row))
             if len(rows) < MOST_LISTED:
                 break
@@ -143,7 +138,11 @@ class Followed:
         if kept is not None and head is not None and kept[0] == head.seq:
             self._summaries.move_to_end(row.run_id)
             return kept[1]
-        portrait, pipeline = await self.portrait(row), await self.pipeline(row)
+        pipeline = await self.library.find(row)
+        try:
+            portrait = await self.portrait(row)
+        except CorruptRecordError as error:
+            return corrupt_summary(row, error)
         warnings = [one.to_dict() for one in pipeline.warnings] if pipeline is not None else []
         told = summary_data(portrait, warnings)
         self._summaries[row.run_id] = (portrait.state.seq, told)
@@ -167,10 +166,10 @@ class Followed:
         try:
             if place.tail is None or place.tail.done():
                 place.tail = asyncio.ensure_future(self._tail(place))
-                place.tail.add_done_callback(lambda _: _wake(place))
+                place.tail.add_done_callback(lambda _: place.waking.news())
             seen = after
             while not self._closing:
-                news = place.news
+                news = place.waking.moved
                 batch = place.portrait.log[seen : seen + BATCH]
                 if batch:
                     seen += len(batch)
@@ -190,6 +189,7 @@ class Followed:
             if not place.readers and place.tail is not None:
                 place.tail.cancel()
                 place.tail = None
+                place.waking.stop()
 
     async def _tail(self, place: _Place) -> None:
         """Read one run's journal as it grows, for all who follow it, until it has ended."""
@@ -203,8 +203,3 @@ class Followed:
                 if row is None or row.status in TERMINAL:
                     return
                 await grown.wait()
-
-
-def _wake(place: _Place) -> None:
-    place.news.set()
-    place.news = asyncio.Event()

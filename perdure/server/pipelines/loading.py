@@ -11,26 +11,28 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from perdure.core.canonical import JSONValue, canonical, parse
-from perdure.core.errors import CorruptRecordError, InputError, PerdureError
+from perdure.core.errors import CorruptRecordError, InputError
 from perdure.engine.large import resolved
 from perdure.engine.runtime import Runtime
+from perdure.pipeline.commands import AllowedPrograms
 from perdure.pipeline.definition import ContextInputs, Pipeline
 from perdure.pipeline.document import TOP, Attribute, Document
 from perdure.pipeline.settings import graph_settings
 from perdure.pipeline.syntax import parse as parse_pipeline
-from perdure.server.pipelines.names import is_submitted, workflow_name
+from perdure.server.pipelines.confined import FIELD, read_below
+from perdure.server.pipelines.names import workflow_name
 from perdure.server.pipelines.options import PipelineOptions, read_options
-from perdure.store.port import RunFilter, RunRow
+from perdure.store.port import RunRow
 from perdure.workflow.graph import Graph
 
 SUBMITTED: Final = ".submitted"
 """The member of a run's input that holds text and options. No caller can give it: no part of a context's key is empty.
 """
-_PAGE: Final = 500
 _LARGE: Final = 20_000
 """Characters; a longer text is read in a thread, so that other requests need not wait for it."""
 
@@ -40,11 +42,11 @@ class PipelineSettings:
     """What pipelines that come over HTTP may do.
 
     Args:
-        allow_commands: `tool` stages run commands.
+        allow_commands: `tool` stages run commands, or only the listed programs.
         directory: where the files of child pipelines lie; without it there are none.
     """
 
-    allow_commands: bool = False
+    allow_commands: bool | AllowedPrograms = False
     directory: Path | None = None
 
 
@@ -77,7 +79,46 @@ class SubmittedInputs(ContextInputs):
         return super().load({name: value for name, value in tree.items() if name != SUBMITTED})
 
 
-class SubmittedPipeline(Pipeline):
+class ConfinedPipeline(Pipeline):
+    """A pipeline whose children are files of the operator, below one directory.
+
+    Args:
+        document: as it was read.
+        settings: what it may do.
+        options: as for `Pipeline`.
+
+    Raises:
+        PipelineInvalidError: it breaks rules of the dialect.
+        InputError: it, or a child of its, refers to files outside of what it may read.
+    """
+
+    def __init__(self, document: Document, settings: PipelineSettings, **options: Any) -> None:
+        graph = graph_settings(document)
+        if graph.child_workdir:
+            raise InputError("stack.child_workdir is refused over HTTP", field="stack.child_workdir")
+        if graph.child_dotfile and settings.directory is None:
+            raise InputError(f"{FIELD} needs a server with --pipelines DIR", field=FIELD)
+        super().__init__(document, allow_commands=settings.allow_commands, **options)
+        self._settings = settings
+
+    @cached_property
+    def children(self) -> tuple[Pipeline, ...]:
+        """See `Pipeline.children`; read when this one is made, so that what is wrong with them is told in time."""
+        file, root = self.blueprint.settings.child_dotfile, self._settings.directory
+        if not file or root is None:
+            return ()
+        where, text = read_below(root, (self.path or root / "submitted.dot").parent / file)
+        above = self.above()
+        if where in above:
+            raise InputError(f"{FIELD} leads back to where it began", field=FIELD)
+        child = ConfinedPipeline(
+            parse_pipeline(text, file=where.name), self._settings, path=where, retry=self.retry, source=text
+        )
+        child.below(above)
+        return (child,)
+
+
+class SubmittedPipeline(ConfinedPipeline):
     """A pipeline that came over HTTP.
 
     Args:
@@ -86,52 +127,26 @@ class SubmittedPipeline(Pipeline):
         settings: what it may do.
 
     Raises:
-        PipelineSyntaxError, PipelineInvalidError: it is no valid pipeline.
+        PipelineSyntaxError, PipelineInvalidError: it, or a child of its, is no valid pipeline.
         InputError: it refers to files outside of what it may read.
     """
 
     def __init__(self, source: str, options: PipelineOptions, settings: PipelineSettings) -> None:
         document = parse_pipeline(source)
         name = workflow_name(document.id, source, options.pinned)
-        _check_children(document, settings)
         if options.max_steps is not None:
             document.attributes["max_steps"] = Attribute(options.max_steps, TOP)
-        directory = settings.directory
-        super().__init__(
-            document,
-            name=name,
-            path=None if directory is None else directory.resolve() / "submitted.dot",
-            retry=options.retry,
-            allow_commands=settings.allow_commands,
-            source=source,
-        )
+        super().__init__(document, settings, name=name, retry=options.retry, source=source)
         self.options = options
+        below: tuple[Pipeline, ...] = (self,)
+        while below:  # all of them are read now
+            below = below[0].children
 
     def _compiled(self) -> Graph:
         graph = super()._compiled()
         assert self.source is not None
         graph.inputs = SubmittedInputs(self.name, self.source, self.options.pinned)
         return graph
-
-
-def _check_children(document: Document, settings: PipelineSettings) -> None:
-    """Child pipelines are files of the operator, below one directory; links are followed before that is looked at."""
-    graph = graph_settings(document)
-    if graph.child_workdir:
-        raise InputError("stack.child_workdir is refused over HTTP", field="stack.child_workdir")
-    directory, file, seen = settings.directory, graph.child_dotfile, set[Path]()
-    while file:
-        if directory is None:
-            raise InputError("stack.child_dotfile needs a server with --pipelines DIR", field="stack.child_dotfile")
-        root = settings.directory.resolve() if settings.directory is not None else directory
-        where = (directory / file).resolve()
-        if not where.is_relative_to(root) or not where.is_file():
-            raise InputError("stack.child_dotfile must be a file below --pipelines DIR", field="stack.child_dotfile")
-        if where in seen:
-            return
-        seen.add(where)
-        child = graph_settings(Pipeline.load(where).document)
-        directory, file = where.parent, child.child_dotfile
 
 
 async def made(source: str, options: PipelineOptions, settings: PipelineSettings) -> SubmittedPipeline:
@@ -150,31 +165,22 @@ def submission() -> Submission:
     return Submission(secrets.token_hex(8))
 
 
-async def load(runtime: Runtime, row: RunRow, settings: PipelineSettings) -> Pipeline | None:
-    """The pipeline of a run, made anew from what the run carries where this process does not know it yet.
+async def carried_by(runtime: Runtime, row: RunRow, settings: PipelineSettings) -> SubmittedPipeline:
+    """The pipeline that a run carries, made anew.
 
     Args:
-        runtime: that the pipeline is added to.
+        runtime: of the run.
         row: of the run.
         settings: what pipelines may do here.
 
-    Returns:
-        `None` if the run is of a workflow of another form, or of a pipeline whose file is not loaded here.
-
     Raises:
-        PerdureError: what the run carries cannot be read.
+        PerdureError: what the run carries cannot be read, or is no valid pipeline here.
     """
-    if row.workflow not in runtime.registry:
-        if not is_submitted(row.workflow):
-            return None
-        runtime.register(await _carried_by(runtime, row, settings))
-    found = runtime.registry.definition(row.workflow)
-    return found if isinstance(found, Pipeline) else None
-
-
-async def _carried_by(runtime: Runtime, row: RunRow, settings: PipelineSettings) -> SubmittedPipeline:
     events = await runtime.store.read(row.run_id, until=1)
-    recorded = (events[0].data or {}).get("input") if events else None
+    try:
+        recorded = (events[0].data or {}).get("input") if events else None
+    except ValueError as error:
+        raise CorruptRecordError(f"the first record of run {row.run_id} cannot be read", run_id=row.run_id) from error
     tree = await resolved(runtime.store, (recorded or {}).get(SUBMITTED))
     if not isinstance(tree, dict) or not isinstance(tree.get("source"), str):
         raise CorruptRecordError(f"run {row.run_id} does not carry its pipeline", run_id=row.run_id)
@@ -182,29 +188,3 @@ async def _carried_by(runtime: Runtime, row: RunRow, settings: PipelineSettings)
     if pipeline.name != row.workflow:
         raise CorruptRecordError(f"run {row.run_id} carries another pipeline than its own", run_id=row.run_id)
     return pipeline
-
-
-async def load_unfinished(runtime: Runtime, settings: PipelineSettings) -> dict[str, PerdureError]:
-    """Make known the pipeline of every run that has not ended: to be called before the first request is served.
-
-    Args:
-        runtime: open.
-        settings: what pipelines may do here.
-
-    Returns:
-        By run id, why a run's pipeline cannot be made known; that run stays pending, the others are not concerned.
-    """
-    failed: dict[str, PerdureError] = {}
-    before: tuple[int, str] | None = None
-    while True:
-        where = RunFilter(statuses=("pending", "running", "waiting", "paused"), before=before, limit=_PAGE)
-        rows = await runtime.store.list_runs(where)
-        for row in rows:
-            if is_submitted(row.workflow) and row.workflow not in runtime.registry:
-                try:
-                    await load(runtime, row, settings)
-                except PerdureError as error:
-                    failed[row.run_id] = error
-        if len(rows) < _PAGE:
-            return failed
-        before = (rows[-1].created_ms, rows[-1].run_id)

@@ -10,6 +10,7 @@ from perdure.core.errors import (
     AnswerRefusedError,
     NotReopenableError,
     PerdureError,
+    QuestionExpiredError,
     RunCancelled,
     RunConflictError,
     RunEndedError,
@@ -23,7 +24,7 @@ from perdure.pipeline.drawing import DrawingError, of_document, with_run, write_
 from perdure.pipeline.views import has_failed
 from perdure.server.pipelines.answers import engine_answer
 from perdure.server.pipelines.following import Followed
-from perdure.server.pipelines.loading import SUBMITTED, made, submission
+from perdure.server.pipelines.loading import made
 from perdure.server.pipelines.options import read_options
 from perdure.server.pipelines.portrait import Portrait
 from perdure.server.pipelines.records import CHECKPOINT_RESUME
@@ -50,16 +51,13 @@ async def start(followed: Followed, body: dict[str, Any], actor: str | None) -> 
         options = read_options(body.get("opts"))
         if options.pipeline_id is not None and await followed.runtime.store.get_run(options.pipeline_id) is not None:
             raise _taken()
-        pipeline = await made(source, options, followed.settings)
+        pipeline = await made(source, options, followed.library.settings)
     except PerdureError as error:
         raise refused(error, "dot") from error
     graph = pipeline.compile()
     try:
         raw = graph.check_input(context or {})
-        known = followed.runtime.registry.register(pipeline)
-        started = await followed.runtime.start_bound(
-            known, {**raw, SUBMITTED: submission()}, id=options.pipeline_id, actor=actor
-        )
+        started = await followed.library.start(pipeline, raw, options.pipeline_id, actor or "person")
     except RunConflictError as error:
         raise _taken() from error
     except PerdureError as error:
@@ -113,9 +111,9 @@ async def resume(followed: Followed, row: RunRow, actor: str | None) -> None:
     reason = refusal_reason(await followed.portrait(row))
     if reason is not None:
         raise Refusal(409, reason)
-    await followed.pipeline(row)
     try:
-        await followed.runtime.retry(row.run_id, reason=CHECKPOINT_RESUME, actor=actor or "person")
+        async with followed.library.opening(row):
+            await followed.runtime.retry(row.run_id, reason=CHECKPOINT_RESUME, actor=actor or "person")
     except NotReopenableError as error:  # another resume came first
         raise Refusal(409, NOT_CANCELLED) from error
 
@@ -130,11 +128,10 @@ async def answer(followed: Followed, row: RunRow, question_id: str, given: Any, 
         Refusal: there is no such open question (404), or the answer names no choice (422) and it stays open.
     """
     question = find_question(await followed.portrait(row), question_id)
-    await followed.pipeline(row)
     try:
         value = engine_answer(question, given)
         await followed.runtime.answer(row.run_id, value, wait_id=question_id, actor=actor or "person")
-    except (WaitNotFoundError, WaitClosedError, RunEndedError) as error:
+    except (WaitNotFoundError, WaitClosedError, QuestionExpiredError, RunEndedError) as error:
         raise no_question() from error
     except AnswerRefusedError as error:
         raise Refusal(422, error.message, field="answer", hint=error.hint) from error
@@ -168,7 +165,7 @@ async def pipeline_of(followed: Followed, row: RunRow) -> Pipeline:
     Raises:
         Refusal: this process does not have it (404).
     """
-    pipeline = await followed.pipeline(row)
+    pipeline = await followed.library.find(row)
     if pipeline is None:
         raise no_pipeline()
     return pipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -14,9 +15,9 @@ from perdure.engine.large import resolved
 from perdure.server.pipelines import graphs, operations
 from perdure.server.pipelines.checkpoint import checkpoint_data
 from perdure.server.pipelines.context import current_context
-from perdure.server.pipelines.description import operation
+from perdure.server.pipelines.description import answers_of, operation
 from perdure.server.pipelines.following import Followed
-from perdure.server.pipelines.loading import PipelineSettings
+from perdure.server.pipelines.library import Library
 from perdure.server.pipelines.records import CHECKPOINT_RESUME, Record
 from perdure.server.pipelines.requests import Refusal, given_answer, json_object, no_pipeline, sequence_after
 from perdure.server.responses import Json
@@ -34,9 +35,9 @@ def followed_of(request: Request) -> Followed:
     """The runs of pipelines, as the application shows them; made at the first request."""
     state = request.app.state
     found: Followed | None = getattr(state, "followed_pipelines", None)
-    if found is None or found.runtime is not state.runtime:
-        settings: PipelineSettings = getattr(state, "pipeline_settings", None) or PipelineSettings()
-        found = state.followed_pipelines = Followed(state.runtime, settings)
+    if found is None:
+        library: Library = state.pipeline_library
+        found = state.followed_pipelines = Followed(library)
     return found
 
 
@@ -60,7 +61,8 @@ def _route(path: str, method: str, status: int = 200) -> Callable[[Endpoint], En
             operation_id=name,
             summary=(endpoint.__doc__ or "").partition("\n")[0],
             response_model=None,
-            openapi_extra=operation(path, method, status),
+            responses=answers_of(path, method, status),
+            openapi_extra=operation(path, method),
         )
         return endpoint
 
@@ -82,7 +84,11 @@ async def _row(followed: Followed, pipeline_id: object) -> RunRow:
 
 async def _asked(request: Request) -> tuple[Followed, RunRow]:
     followed = followed_of(request)
-    return followed, await _row(followed, request.path_params["pipeline_id"])
+    row = await _row(followed, request.path_params["pipeline_id"])
+    if (found := getattr(request.state, "refused_body", None)) is not None:  # by the gate; the id comes first
+        told = orjson.loads(found.body)
+        raise Refusal(found.status_code, told.pop("error"), **told)
+    return followed, row
 
 
 # --- start and list ---------------------------------------------------------------------------------------------------

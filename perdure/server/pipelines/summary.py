@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from perdure.core.errors import PerdureError
 from perdure.journal.state import RunState, Wait
 from perdure.pipeline.views import ending_of
 from perdure.server.pipelines.portrait import Portrait
-from perdure.server.pipelines.resume import recovery_data
+from perdure.server.pipelines.records import CHECKPOINT_RESUME
+from perdure.server.pipelines.resume import KNOWN_LIMIT, recovery_data
 from perdure.server.pipelines.times import iso
+from perdure.store.port import RunRow
 
 _STATUS: Final = {"completed": "success", "failed": "fail", "cancelled": "cancelled"}
 
@@ -46,6 +49,29 @@ def summary_data(portrait: Portrait, diagnostics: Sequence[dict[str, Any]] = ())
         "diagnostics": list(diagnostics),
         "waiting_for": [] if state.terminal else [_waits_for(wait) for wait in state.open_waits()],
         "completed_with_failures": ending_of(state)["completed_with_failures"],
+    }
+
+
+def corrupt_summary(row: RunRow, error: PerdureError) -> dict[str, Any]:
+    """The summary of a run whose journal cannot be read: what its index row says, and what is wrong."""
+    refusal = {"state": "refused", "action": CHECKPOINT_RESUME, "refusal_reason": error.message}
+    return {
+        "pipeline_id": row.run_id,
+        "status": _STATUS.get(row.status, "running"),
+        "event_count": 0,
+        "pending_questions": 0,
+        "logs_root": f"runs/{row.run_id}",
+        "inserted_at": iso(row.created_ms),
+        "updated_at": iso(row.updated_ms),
+        "has_checkpoint": False,
+        "resume_ready": False,
+        "recovery": refusal | {"known_limit": KNOWN_LIMIT},
+        "artifacts": [],
+        "current_node": None,
+        "error": f"{error.code}: {error.message}",
+        "diagnostics": [],
+        "waiting_for": [],
+        "completed_with_failures": False,
     }
 
 

@@ -133,7 +133,7 @@ async def served(
 
 @dataclass
 class Frame:
-    """A frame of a stream; a comment has no id."""
+    """A frame of a stream; a comment has no id, and neither has what a step tells while it runs."""
 
     id: int | None
     event: str
@@ -152,6 +152,10 @@ async def frames(answer: httpx2.Response) -> AsyncIterator[Frame]:
             yield Frame(None, "", None)
         else:
             names = [one.partition(": ")[0] for one in lines]
+            if names == ["event", "data"] and lines[0] == "event: token":
+                yield Frame(None, "token", orjson.loads(lines[1].partition(": ")[2]))
+                lines = []
+                continue
             assert names == ["id", "event", "data"], lines
             identity, event, data = (one.partition(": ")[2] for one in lines)
             yield Frame(int(identity), event, orjson.loads(data))

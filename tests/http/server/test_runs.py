@@ -180,7 +180,7 @@ async def test_a_question_is_found_and_answered() -> None:
         await place.reaches(run_id, "waiting")
         inbox = (await place.client.get("/questions")).json()
         own = (await place.client.get(f"/runs/{run_id}/questions")).json()
-        assert inbox == own | {"damaged": []}
+        assert inbox == own | {"damaged": [], "more": False}
         [question] = inbox["questions"]
         assert (question["text"], question["choices"], question["run_id"]) == ("Publish?", ["yes", "no"], run_id)
         path = f"/runs/{run_id}/questions/{question['wait_id']}/answer"

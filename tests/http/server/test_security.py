@@ -81,6 +81,12 @@ async def test_every_route_asks_for_a_key_with_its_scope() -> None:
         ("POST", "/answer", "questions:answer"),
         ("GET", "/workers", "workers"),
         ("POST", "/workers/w/drain", "workers"),
+        ("GET", "/webhooks", "admin"),
+        ("POST", "/webhooks", "admin"),
+        ("GET", "/webhooks/w", "admin"),
+        ("PATCH", "/webhooks/w", "admin"),
+        ("POST", "/webhooks/w/rotate", "admin"),
+        ("DELETE", "/webhooks/w", "admin"),
     ],
 )
 def test_each_kind_of_request_needs_its_scope(method: str, path: str, scope: str) -> None:
@@ -222,7 +228,7 @@ async def test_a_json_bomb_is_a_bad_request(body: bytes) -> None:
 async def test_what_is_no_json_is_a_bad_request(body: bytes) -> None:
     async with served() as place:
         answer = await place.client.post("/runs", content=body, headers=JSON)
-        assert (answer.status_code, answer.json()) == (400, {"error": "invalid json body"})
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid json body")
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -280,6 +286,49 @@ async def test_a_revoked_key_is_refused_at_once() -> None:
         assert (await place.plain.get("/runs", headers=bearer)).status_code == 200
         ring.revoke("ci")
         assert (await place.plain.get("/runs", headers=bearer)).status_code == 401
+
+
+def test_two_who_change_the_keys_lose_nothing_of_each_others(tmp_path: Path) -> None:
+    service, command_line = KeyRing.open(tmp_path), KeyRing.open(tmp_path)
+    mine, theirs = service.add("mine", ["runs:read"]), command_line.add("theirs", ["runs:read"])
+    command_line.revoke("mine")
+    for ring in (service, command_line, KeyRing.open(tmp_path)):
+        assert ring.find(mine) is None
+        assert ring.find(theirs) is not None
+
+
+def test_the_first_token_is_replaced_when_it_is_revoked(tmp_path: Path) -> None:
+    ring, command_line = KeyRing.open(tmp_path), KeyRing.open(tmp_path)
+    old = str(ring.token)
+    command_line.revoke("first")
+    assert ring.find(old) is None
+    new = KeyRing.open(tmp_path).token
+    assert new not in (None, old)
+    assert ring.find(str(new)) is not None
+    assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"{}", b"[1]", b'[{"name": "x"}]', b'[{"name":"x","hash":1,"scopes":[],"revoked":false}]', b"\xff"],
+)
+def test_a_file_of_keys_that_cannot_be_read_changes_nothing(tmp_path: Path, content: bytes) -> None:
+    ring = KeyRing.open(tmp_path)
+    good, bad = ring.add("good", ["runs:read"]), ring.add("bad", ["runs:read"])
+    ring.revoke("bad")
+    (tmp_path / "keys.json").write_bytes(content)
+    assert ring.find(good) is not None
+    assert ring.find(bad) is None
+    with pytest.raises(InputError, match="cannot be read"):
+        KeyRing.open(tmp_path)
+
+
+def test_a_key_that_was_revoked_is_never_made_again(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path)
+    ring.add("ci", ["runs:read"])
+    ring.revoke("ci")
+    with pytest.raises(InputError, match="exists already"):
+        ring.add("ci", ["admin"])
 
 
 async def test_the_actor_of_a_command_is_the_key_that_it_came_with() -> None:

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from perdure import Runtime
-from perdure.server.pipelines import PipelineSettings, load_unfinished, router
+from perdure.server.pipelines import Library, PipelineSettings, router
 
 GATE = """digraph Gate {
     graph [goal="ship"]
@@ -34,9 +34,10 @@ PLAIN = (
 class Service:
     """What a test speaks to."""
 
-    def __init__(self, client: httpx2.AsyncClient, runtime: Runtime) -> None:
+    def __init__(self, client: httpx2.AsyncClient, library: Library) -> None:
         self.client = client
-        self.runtime = runtime
+        self.library = library
+        self.runtime = library.runtime
 
     async def get(self, path: str, **options: Any) -> httpx2.Response:
         return await self.client.get(path, **options)
@@ -99,11 +100,11 @@ async def served(
     """The routes over a runtime of their own, until the block is left."""
     app = FastAPI()
     app.include_router(router)
-    app.state.pipeline_settings = settings
     app.state.heartbeat_s = heartbeat_s
     async with Runtime(store, execute=execute) as runtime:
         app.state.runtime = runtime
-        assert await load_unfinished(runtime, settings or PipelineSettings()) == {}
+        library = app.state.pipeline_library = Library(runtime, settings or PipelineSettings())
+        assert await library.know_unfinished() == {}
         config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         socket = config.bind_socket()
@@ -111,7 +112,7 @@ async def served(
         url = f"http://127.0.0.1:{socket.getsockname()[1]}"
         try:
             async with httpx2.AsyncClient(base_url=url, timeout=20) as client:
-                yield Service(client, runtime)
+                yield Service(client, library)
         finally:
             server.should_exit = True
             await serving

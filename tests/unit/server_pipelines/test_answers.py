@@ -83,11 +83,15 @@ def test_yes_and_no_may_be_a_boolean(given: Any, text: str) -> None:
     assert engine_answer(question(*YES_NO, keys="YN"), given) == text
 
 
-def test_a_confirmation_is_given_and_its_decline_approves_nothing() -> None:
+def test_a_confirmation_is_given_or_declined() -> None:
     made = question(("Go on", "go"), keys="G")
     assert engine_answer(made, True) == "Go on"
-    with pytest.raises(AnswerRefusedError):
-        engine_answer(made, False)
+    for given in (False, {"answer": False}, [False], {"answer": {"value": [False]}}):
+        assert engine_answer(made, given) is False
+    assert recorded_answer(made, False) is False
+    for given in ("false", "no", 0, None):
+        with pytest.raises(AnswerRefusedError):
+            engine_answer(made, given)
 
 
 def test_several_options_may_be_named_where_several_are_asked_for() -> None:

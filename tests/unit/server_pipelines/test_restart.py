@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perdure import Runtime
-from perdure.server.pipelines import PipelineSettings, load_unfinished
+from perdure.server.pipelines import Library, PipelineSettings
 from perdure.server.pipelines.resume import KNOWN_LIMIT, NO_ANSWER, NO_CHECKPOINT, NOT_CANCELLED, QUESTION_OPEN
 from tests.unit.server_pipelines.service import GATE, PLAIN, served
 
@@ -54,7 +54,7 @@ async def test_a_run_whose_pipeline_cannot_be_made_is_named_and_harms_no_other(t
         sound = await service.start(PLAIN)
     (inside / "child.dot").unlink()
     async with Runtime(store) as runtime:
-        failed = await load_unfinished(runtime, PipelineSettings(directory=inside))
+        failed = await Library(runtime, PipelineSettings(directory=inside)).know_unfinished()
         assert list(failed) == [broken]
         assert await runtime.run(sound).result()
         assert await runtime.run(broken).status() == "pending"

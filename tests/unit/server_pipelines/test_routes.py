@@ -157,7 +157,7 @@ async def test_a_reader_that_comes_as_the_last_one_leaves_misses_nothing() -> No
     async with served() as service:
         run = await service.start(GATE)
         question = await service.question(run)
-        followed = Followed(service.runtime, PipelineSettings())
+        followed = Followed(service.library)
         row = await followed.row(run)
         assert row is not None
         leaving = followed.follow(row, 0, 15)
@@ -176,7 +176,7 @@ async def test_streams_end_when_the_service_closes() -> None:
     async with served() as service:
         run = await service.start(GATE)
         await service.question(run)
-        followed = Followed(service.runtime, PipelineSettings())
+        followed = Followed(service.library)
         row = await followed.row(run)
         assert row is not None
         stream = followed.follow(row, 0, 15)
