@@ -1,7 +1,8 @@
 """Answering the questions that a run and its children ask, while it is executed here.
 
 In this order: with the answers that the command line was given; by asking at the terminal; with the question's default.
-A question that none of these settles stays open.
+A question that none of these settles stays open. One that asks to approve something is answered at the terminal alone:
+whoever gave an answer beforehand, or a default, has not seen it.
 """
 
 from __future__ import annotations
@@ -121,7 +122,9 @@ class Answering:
 
     async def _settle(self, question: Question) -> bool:
         """Answer a question, or begin to ask; returns whether it was answered."""
-        if question.kind != "doubt" and self._answers:
+        # Nothing is approved that was not looked at.
+        blind = question.kind != "doubt" and question.hash is None
+        if blind and self._answers:
             value = self._given(question)
             return await self._answer(question, value, "person", "answered as given")
         if self._prompter is not None:
@@ -129,8 +132,10 @@ class Answering:
             self._task = asyncio.ensure_future(self._ask(self._prompter, question))
             self._task.add_done_callback(lambda _: self._woken())
             return False
-        if question.kind != "doubt" and question.has_default:
+        if blind and question.has_default:
             return await self._answer(question, question.default, DEFAULT_ACTOR, "took its default")
+        if question.hash is not None:
+            self._output.note(f"question {question.text!r} stays open: nobody here has seen what is to be approved")
         self._left.add(self._key(question))
         return False
 
@@ -161,7 +166,7 @@ class Answering:
                     await self._ask_about_doubt(prompter, question)
                 else:
                     value = await prompter.answer(question)
-                    await self._runtime.answer(question.run_id, value, wait_id=question.wait_id)
+                    await self._runtime.answer(question.run_id, value, wait_id=question.wait_id, saw=question.hash)
         except Later:
             self._left.add(self._key(question))
             self._declined()

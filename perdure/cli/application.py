@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from perdure.cli import checking, commanding, drafting, executing, looking
+from perdure.cli import checking, commanding, drafting, executing, hosting, keys, looking
 from perdure.cli.exits import INTERRUPTED, USAGE, code_of
 from perdure.cli.output import Output
 from perdure.cli.signs import adapt
@@ -20,7 +21,23 @@ from perdure.core.version import VERSION
 
 Command = Callable[..., int]
 
-HEADINGS: Final[dict[str, tuple[Command, ...]]] = {
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A command that has commands of its own.
+
+    Args:
+        name: the first word.
+        summary: one line about it.
+        commands: by the second word.
+    """
+
+    name: str
+    summary: str
+    commands: Mapping[str, Command]
+
+
+HEADINGS: Final[dict[str, tuple[Command | Group, ...]]] = {
     "Execute": (executing.run, executing.worker),
     "Look": (looking.ps, looking.show, looking.events, looking.state, looking.artifacts),
     "Answer and steer": (
@@ -32,6 +49,15 @@ HEADINGS: Final[dict[str, tuple[Command, ...]]] = {
         commanding.resume,
         commanding.retry,
         commanding.resolve,
+    ),
+    "Serve over HTTP": (
+        hosting.serve,
+        hosting.dev,
+        Group(
+            "keys",
+            "Make, list and revoke the keys of the HTTP service.",
+            {"add": keys.add, "list": keys.list_, "revoke": keys.revoke},
+        ),
     ),
     "Pipelines and pictures": (drafting.validate, drafting.graph, drafting.fmt),
     "Check": (checking.verify, checking.doctor, checking.version),
@@ -47,15 +73,19 @@ class _Headed(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """See the base class."""
-        width = max(len(command.__name__) for commands in HEADINGS.values() for command in commands)
+        width = max(len(name_of(command)) for commands in HEADINGS.values() for command in commands)
         for heading, commands in HEADINGS.items():
             with formatter.section(heading):
-                formatter.write_dl(
-                    [
-                        (command.__name__.ljust(width), (command.__doc__ or "").partition("\n")[0].rstrip("."))
-                        for command in commands
-                    ]
-                )
+                formatter.write_dl([(name_of(one).ljust(width), _summary_of(one).rstrip(".")) for one in commands])
+
+
+def name_of(command: Command | Group) -> str:
+    """The word by which a command is called."""
+    return command.name if isinstance(command, Group) else command.__name__
+
+
+def _summary_of(command: Command | Group) -> str:
+    return command.summary if isinstance(command, Group) else (command.__doc__ or "").partition("\n")[0]
 
 
 def application(only: str | None = None) -> typer.Typer:
@@ -69,8 +99,20 @@ def application(only: str | None = None) -> typer.Typer:
     app.callback()(_perdure)
     for commands in HEADINGS.values():
         for command in commands:
-            if only is None or command.__name__ == only:
+            if only is not None and name_of(command) != only:
+                continue
+            if isinstance(command, Group):
+                app.add_typer(_grouped(command), name=command.name)
+            else:
                 app.command()(command)
+    return app
+
+
+def _grouped(group: Group) -> typer.Typer:
+    """The application of a group's commands."""
+    app = typer.Typer(help=group.summary, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for name, command in group.commands.items():
+        app.command(name)(command)
     return app
 
 
@@ -123,7 +165,7 @@ def invoke(arguments: Sequence[str]) -> int:
 
 def _command_in(arguments: Sequence[str]) -> str | None:
     """The command that stands first, if there is one of that name."""
-    names = {command.__name__ for commands in HEADINGS.values() for command in commands}
+    names = {name_of(command) for commands in HEADINGS.values() for command in commands}
     return next((word for word in arguments[:1] if word in names), None)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from perdure.cli.completion import complete_run
 from perdure.cli.loop import finish
-from perdure.cli.options import JsonOption, StoreOption
+from perdure.cli.options import JsonOption, ServerOption, StoreOption, TokenFileOption
 from perdure.cli.output import Output
 from perdure.cli.place import Place
 
@@ -19,6 +19,8 @@ def verify(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="All runs of the store.")] = False,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """Check the hash chain of a run's journal, and the artifacts that it names.
@@ -30,8 +32,8 @@ def verify(
     from perdure.cli.diagnosis import verify_all, verify_one
 
     if run is None:
-        return finish(verify_all(Place.of(store), Output(json=json)))
-    return finish(verify_one(Place.of(store), Output(json=json), run))
+        return finish(verify_all(Place.of(store, server, token_file), Output(json=json)))
+    return finish(verify_one(Place.of(store, server, token_file), Output(json=json), run))
 
 
 def doctor(
@@ -39,19 +41,26 @@ def doctor(
         bool, typer.Option("--all", "-a", help="Also the runs that ended long ago, and every hash chain.")
     ] = False,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Examine the store: damage, index rows that disagree with journals, dead workers, parked runs, old questions.
+    """Examine the store, or the service: damage, index rows that disagree with journals, dead workers, parked runs,
+    old questions.
 
     Exit code 1 if something is broken; what only needs attention is a note.
     """
     from perdure.cli.diagnosis import examine
 
-    return finish(examine(Place.of(store), Output(json=json), everything=everything))
+    return finish(examine(Place.of(store, server, token_file), Output(json=json), everything=everything))
 
 
-def version(json: JsonOption = False) -> int:
-    """Show the versions of Perdure, Python and SQLite."""
+def version(server: ServerOption = None, token_file: TokenFileOption = None, json: JsonOption = False) -> int:
+    """Show the versions of Perdure, Python and SQLite; with --server also that of the service."""
+    if server is not None or token_file is not None:
+        from perdure.cli.remote_diagnosis import show_versions
+
+        return finish(show_versions(Place.of(None, server, token_file), Output(json=json)))
     from perdure.cli.diagnosis import versions
 
     output = Output(json=json)

@@ -17,7 +17,9 @@ from perdure.cli.options import (
     JsonOption,
     ReasonOption,
     RunArgument,
+    ServerOption,
     StoreOption,
+    TokenFileOption,
     UnfinishedArgument,
 )
 from perdure.cli.output import Output
@@ -29,12 +31,14 @@ def questions(
         str | None, typer.Argument(metavar="[RUN]", help="Only of this run.", autocompletion=complete_run)
     ] = None,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """List open questions, and how each is answered."""
     from perdure.cli.sending import list_questions
 
-    return finish(list_questions(Place.of(store), Output(json=json), run))
+    return finish(list_questions(Place.of(store, server, token_file), Output(json=json), run))
 
 
 def answer(
@@ -45,7 +49,13 @@ def answer(
     question: Annotated[
         str | None, typer.Option("--question", metavar="ID", help="Which one, when the run asks several.")
     ] = None,
+    saw: Annotated[
+        str | None,
+        typer.Option("--saw", metavar="HASH", help="Hash of what you saw, when the question asks to approve it."),
+    ] = None,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     name: AsOption = None,
     command_id: CommandIdOption = None,
     json: JsonOption = False,
@@ -53,8 +63,8 @@ def answer(
     """Answer a question of a run."""
     from perdure.cli.sending import Sender
 
-    sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
-    return finish(sender.answer(value, question))
+    sender = Sender(Place.of(store, server, token_file), Output(json=json), run, name, command_id)
+    return finish(sender.answer(value, question, saw))
 
 
 def signal(
@@ -75,6 +85,8 @@ def signal(
         str | None, typer.Option("--sender-id", metavar="ID", help="Your own id of it; the same again counts once.")
     ] = None,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     name: AsOption = None,
     command_id: CommandIdOption = None,
     json: JsonOption = False,
@@ -82,7 +94,7 @@ def signal(
     """Send a signal to a run; it is kept until the run reads it."""
     from perdure.cli.sending import Sender
 
-    sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
+    sender = Sender(Place.of(store, server, token_file), Output(json=json), run, name, command_id)
     return finish(sender.signal(signal_name, payload, match=match, sender_id=sender_id))
 
 
@@ -90,6 +102,8 @@ def cancel(
     run: UnfinishedArgument,
     reason: ReasonOption = "",
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     name: AsOption = None,
     command_id: CommandIdOption = None,
     json: JsonOption = False,
@@ -97,12 +111,14 @@ def cancel(
     """Ask a run, and its children, to end."""
     from perdure.cli.sending import Sender
 
-    return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).cancel(reason))
+    return finish(Sender(Place.of(store, server, token_file), Output(json=json), run, name, command_id).cancel(reason))
 
 
 def pause(
     run: UnfinishedArgument,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     name: AsOption = None,
     command_id: CommandIdOption = None,
     json: JsonOption = False,
@@ -110,7 +126,7 @@ def pause(
     """Pause a run: what is in flight ends, nothing new begins."""
     from perdure.cli.sending import Sender
 
-    return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).pause())
+    return finish(Sender(Place.of(store, server, token_file), Output(json=json), run, name, command_id).pause())
 
 
 def resume(
@@ -120,6 +136,8 @@ def resume(
         typer.Option("--accept-definition", help="Go on with the changed definition that the run was parked for."),
     ] = False,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     name: AsOption = None,
     command_id: CommandIdOption = None,
     json: JsonOption = False,
@@ -127,7 +145,7 @@ def resume(
     """Let a paused or parked run go on."""
     from perdure.cli.sending import Sender
 
-    sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
+    sender = Sender(Place.of(store, server, token_file), Output(json=json), run, name, command_id)
     return finish(sender.resume(accept_definition=accept_definition))
 
 
@@ -135,6 +153,8 @@ def retry(
     run: RunArgument,
     reason: ReasonOption = "",
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     name: AsOption = None,
     command_id: CommandIdOption = None,
     json: JsonOption = False,
@@ -142,7 +162,7 @@ def retry(
     """Open a failed or cancelled run again; it forgets the failure that ended it, and nothing else."""
     from perdure.cli.sending import Sender
 
-    return finish(Sender(Place.of(store), Output(json=json), run, name, command_id).retry(reason))
+    return finish(Sender(Place.of(store, server, token_file), Output(json=json), run, name, command_id).retry(reason))
 
 
 def resolve(
@@ -156,6 +176,8 @@ def resolve(
     not_done: Annotated[bool, typer.Option("--not-done", help="It did not happen; it is tried again.")] = False,
     fail: Annotated[bool, typer.Option("--fail", help="It counts as failed.")] = False,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     name: AsOption = None,
     command_id: CommandIdOption = None,
     json: JsonOption = False,
@@ -166,5 +188,5 @@ def resolve(
     from perdure.cli.sending import Sender
 
     resolution = "not_done" if not_done else "fail" if fail else "done"
-    sender = Sender(Place.of(store), Output(json=json), run, name, command_id)
+    sender = Sender(Place.of(store, server, token_file), Output(json=json), run, name, command_id)
     return finish(sender.resolve(step, resolution, done))

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from perdure.store.port import RunRow, Status
 
 MOST_OFFERED: Final = 50
+MOST_S: Final = 1.0
+"""Who waits for a completion does not wait longer for a service."""
 UNFINISHED: Final[tuple[Status, ...]] = ("pending", "running", "waiting", "paused")
 
 
@@ -30,18 +32,22 @@ def _offer(ctx: typer.Context, incomplete: str, statuses: tuple[Status, ...]) ->
     from perdure.cli.place import Place
 
     try:
-        rows = asyncio.run(_found(Place.of(ctx.params.get("store")), incomplete, statuses))
+        place = Place.of(*(ctx.params.get(name) for name in ("store", "server", "token_file")))
+        rows = asyncio.run(_found(place, incomplete, statuses))
     except Exception:  # a shell that completes has no place for an error
         return []
     return [(row.run_id, f"{row.workflow}, {row.status}") for row in rows]
 
 
 async def _found(place: Place, prefix: str, statuses: tuple[Status, ...]) -> list[RunRow]:
+    import asyncio
+
     from perdure.store.port import RunFilter
 
     store = place.store()
-    await store.open()
-    try:
-        return await store.list_runs(RunFilter(statuses=statuses, id_prefix=prefix or None, limit=MOST_OFFERED))
-    finally:
-        await store.close()
+    async with asyncio.timeout(None if place.server is None else MOST_S):
+        await store.open()
+        try:
+            return await store.list_runs(RunFilter(statuses=statuses, id_prefix=prefix or None, limit=MOST_OFFERED))
+        finally:
+            await store.close()

@@ -165,7 +165,7 @@ async def _conduct(runtime: Runtime, handle: RunHandle[Any], answers: list[str])
                 else:
                     await handle.cancel(reason=f"nobody can answer {question.text!r}")
                     continue
-                await runtime.answer(question.run_id, value, wait_id=question.wait_id)
+                await runtime.answer(question.run_id, value, wait_id=question.wait_id, saw=question.hash)
 
 
 async def _told(runtime: Runtime, state: RunState, events: Sequence[Event]) -> dict[str, Any]:

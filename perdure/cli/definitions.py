@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Final
 
@@ -31,6 +31,15 @@ def definitions_in(spec: str) -> Sequence[Definition]:
         return [_pipeline(spec)]
     _, name = _split(spec)
     return [load_definition(spec)] if name is not None else definitions_beside(spec)
+
+
+def definitions_of(specs: Iterable[str]) -> list[Definition]:
+    """All that `definitions_in` finds in several files.
+
+    Raises:
+        DefinitionLoadError, DefinitionError: one of the files cannot be loaded, or what it holds is refused.
+    """
+    return [definition for spec in specs for definition in definitions_in(spec)]
 
 
 def definitions_beside(spec: str) -> Sequence[Definition]:

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeVar
 
 from perdure.cli.exits import COMPLETED, FAILED
-from perdure.cli.findings import compare_index, verify_run
+from perdure.cli.findings import compare_index, verified_line
 from perdure.cli.output import Output, count
 from perdure.cli.place import Place
 from perdure.cli.times import now_ms, span
 from perdure.core.errors import CorruptRecordError, StoreCorruptError, StoreError
 from perdure.core.version import VERSION
 from perdure.engine.runtime import Runtime
+from perdure.engine.verification import verify_run
 from perdure.journal.state import TERMINAL
 from perdure.store.port import RunFilter, RunRow, Store, WorkerRow
 from perdure.store.sqlite.readonly import integrity_of
@@ -39,7 +40,7 @@ async def verify_one(place: Place, output: Output, run_id: str) -> int:
     if output.json:
         output.value(verified.to_dict())
     else:
-        output.line(f"{run_id}: {verified}")
+        output.line(f"{run_id}: {verified_line(verified)}")
     return COMPLETED
 
 
@@ -63,7 +64,7 @@ async def verify_all(place: Place, output: Output) -> int:
             if output.json:
                 output.record(verified.to_dict())
             else:
-                output.line(f"{row.run_id}: {verified}")
+                output.line(f"{row.run_id}: {verified_line(verified)}")
     output.note(f"{count(checked, 'run')} checked, {bad or 'none'} bad")
     return FAILED if bad else COMPLETED
 
@@ -102,6 +103,10 @@ class Finding:
 
 async def examine(place: Place, output: Output, *, everything: bool) -> int:
     """Examine the store and print what was found."""
+    if place.server is not None:
+        from perdure.cli.remote_diagnosis import examine_service
+
+        return await examine_service(place, output, everything=everything)
     findings: list[Finding] = []
     about = versions() | _files(place)
     try:
@@ -109,15 +114,20 @@ async def examine(place: Place, output: Output, *, everything: bool) -> int:
             store = runtime.store
             findings += [Finding("integrity", problem, broken=True) for problem in await store.integrity()]
             about |= {"store": store.url, "durability": store.durability}
-            about["runs"] = await _part(findings, "the index of runs", store.count_runs(), {})
-            workers = await _part(findings, "the list of workers", store.workers(), [])
-            about["workers"] = [_worker_data(worker) for worker in workers]
+            about["runs"] = await part(findings, "the index of runs", store.count_runs(), {})
+            workers = await part(findings, "the list of workers", store.workers(), [])
+            about["workers"] = [worker_data(worker) for worker in workers]
             findings += _log_size(about)
-            findings += await _runs(place, runtime, workers, everything=everything)
-            findings += await _old_questions(place, runtime)
+            findings += await examine_runs(place, runtime, workers, everything=everything)
+            findings += await old_questions(place, runtime)
     except StoreCorruptError as error:  # not even opened
         findings.append(Finding("store", error.message, broken=True))
         findings += [Finding("integrity", problem, broken=True) for problem in _problems(place)]
+    return conclude(output, about, findings)
+
+
+def conclude(output: Output, about: dict[str, Any], findings: Sequence[Finding]) -> int:
+    """Print what was found; returns the exit code."""
     broken = any(finding.broken for finding in findings)
     if output.json:
         output.value(about | {"ok": not broken, "findings": [asdict(finding) for finding in findings]})
@@ -131,7 +141,7 @@ def versions() -> dict[str, str]:
     return {"perdure": VERSION, "python": platform.python_version(), "sqlite": sqlite_version()}
 
 
-async def _part(findings: list[Finding], what: str, reading: Awaitable[T], otherwise: T) -> T:
+async def part(findings: list[Finding], what: str, reading: Awaitable[T], otherwise: T) -> T:
     """A part of the examination; when it cannot be read, that is a finding, and the others go on."""
     try:
         return await reading
@@ -153,7 +163,7 @@ def _problems(place: Place) -> list[str]:
     return integrity_of(path) if path is not None else []
 
 
-def _worker_data(worker: WorkerRow) -> dict[str, Any]:
+def worker_data(worker: WorkerRow) -> dict[str, Any]:
     return {
         "worker": worker.worker_id,
         "pid": worker.pid,
@@ -178,7 +188,9 @@ def _log_size(about: dict[str, Any]) -> list[Finding]:
     return [Finding("log", f"the write-ahead log holds {size // 1_000_000} MB: something reads without an end")]
 
 
-async def _runs(place: Place, runtime: Runtime, workers: Sequence[WorkerRow], *, everything: bool) -> list[Finding]:
+async def examine_runs(
+    place: Place, runtime: Runtime, workers: Sequence[WorkerRow], *, everything: bool
+) -> list[Finding]:
     """What is wrong with runs: index rows, chains, owners, parked ones."""
     store, now = runtime.store, now_ms()
     alive = {worker.worker_id for worker in workers if worker.alive}
@@ -207,7 +219,7 @@ async def _runs(place: Place, runtime: Runtime, workers: Sequence[WorkerRow], *,
         )
     for workflow, run_ids in sorted(nobody.items()):
         text = f"{count(len(run_ids), 'run')} of workflow {workflow!r}: no live worker has loaded it"
-        findings.append(Finding("workers", text, commands=[place.command("worker", "FILE")]))
+        findings.append(Finding("workers", text, commands=place.executing("FILE")))
     return findings
 
 
@@ -233,11 +245,11 @@ async def _journal(place: Place, store: Store, row: RunRow, *, everything: bool)
     return [Finding("index", f"run {row.run_id}: {problem}", broken=True) for problem in problems]
 
 
-async def _old_questions(place: Place, runtime: Runtime) -> list[Finding]:
+async def old_questions(place: Place, runtime: Runtime) -> list[Finding]:
     """Questions that are open for more than a day."""
     findings: list[Finding] = []
     now = now_ms()
-    waits = await _part(findings, "the index of open questions", runtime.store.open_waits(kind="question"), [])
+    waits = await part(findings, "the index of open questions", runtime.store.open_waits(kind="question"), [])
     for run_id in dict.fromkeys(one.run_id for one in waits):
         try:
             state = await runtime.run(run_id).fold()
@@ -255,13 +267,13 @@ async def _old_questions(place: Place, runtime: Runtime) -> list[Finding]:
 
 def _print(output: Output, about: dict[str, Any], findings: Sequence[Finding]) -> None:
     output.line(f"perdure {about['perdure']}, Python {about['python']}, SQLite {about['sqlite']}")
-    size = f", {about['bytes']} bytes, log {about['log_bytes']} bytes" if "bytes" in about else ""
-    if "store" in about:
-        output.line(f"store {about['store']} (durability {about['durability']}{size})")
-        counts = ", ".join(f"{count} {status}" for status, count in sorted(about["runs"].items())) or "none"
-        output.line(f"runs: {counts}")
+    if "server" in about:
+        service = about["server"]
+        output.line(f"service {service['url']} (perdure {service['version']}): {service['status']}")
+        output.line(f"runs: {_counts(about)}")
+        output.line(f"not checked over HTTP: {', '.join(about['not_checked'])}")
     else:
-        output.line(f"store {about['path']}, which cannot be opened{size}")
+        _print_store(output, about)
     for worker in about.get("workers", ()):
         state = "draining" if worker["draining"] else "alive" if worker["alive"] else "gone"
         names = ", ".join(worker["workflows"]) or "no workflows of its own"
@@ -272,3 +284,16 @@ def _print(output: Output, about: dict[str, Any], findings: Sequence[Finding]) -
             output.line(f"    $ {command}")
     if not findings:
         output.line("nothing found that needs attention")
+
+
+def _counts(about: dict[str, Any]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in sorted(about["runs"].items())) or "none"
+
+
+def _print_store(output: Output, about: dict[str, Any]) -> None:
+    size = f", {about['bytes']} bytes, log {about['log_bytes']} bytes" if "bytes" in about else ""
+    if "store" in about:
+        output.line(f"store {about['store']} (durability {about['durability']}{size})")
+        output.line(f"runs: {_counts(about)}")
+    else:
+        output.line(f"store {about['path']}, which cannot be opened{size}")

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from perdure.cli.loop import finish
-from perdure.cli.options import JsonOption, StoreOption
+from perdure.cli.options import JsonOption, NoServerOption, ServerOption, StoreOption, TokenFileOption
 from perdure.cli.output import Output
 from perdure.cli.place import Place
 
 
 def validate(
     files: Annotated[list[str], typer.Argument(metavar="FILE.dot...", help="Pipelines.")],
+    server: NoServerOption = None,
     json: JsonOption = False,
 ) -> int:
     """Check pipelines by all rules of the dialect; nothing is executed.
@@ -43,18 +44,21 @@ def graph(
         ),
     ] = None,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """Draw a workflow, or a run: what ran, what runs, what waits, and how often each edge was taken."""
     from perdure.cli.pipelines import Drawing, draw
 
     drawing = Drawing(what, "json" if json else format, output_file, file)
-    return finish(draw(Place.of(store), Output(json=json), drawing))
+    return finish(draw(Place.of(store, server, token_file), Output(json=json), drawing))
 
 
 def fmt(
     files: Annotated[list[str], typer.Argument(metavar="FILE.dot...", help="Pipelines; '-' for standard input.")],
     check: Annotated[bool, typer.Option("--check", help="Only say which files would change.")] = False,
+    server: NoServerOption = None,
     json: JsonOption = False,
 ) -> int:
     """Write pipelines in the canonical form; comments stay.

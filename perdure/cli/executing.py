@@ -8,7 +8,17 @@ import typer
 
 from perdure.cli.completion import complete_unfinished
 from perdure.cli.loop import finish
-from perdure.cli.options import DurabilityOption, JsonOption, StoreOption
+from perdure.cli.options import (
+    DurabilityOption,
+    JsonOption,
+    LogFormatOption,
+    LogLevelOption,
+    NoServerOption,
+    PatienceOption,
+    ServerOption,
+    StoreOption,
+    TokenFileOption,
+)
 from perdure.cli.output import Output
 from perdure.cli.place import Place
 
@@ -16,7 +26,10 @@ from perdure.cli.place import Place
 def run(
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE[:NAME]", help="A Python file, and the workflow in it; or a pipeline, FILE.dot."),
+        typer.Argument(
+            metavar="FILE[:NAME]",
+            help="A Python file, and the workflow in it; or a pipeline, FILE.dot. With --server also NAME alone.",
+        ),
     ],
     inputs: Annotated[
         list[str] | None,
@@ -42,18 +55,12 @@ def run(
         typer.Option("--answer", metavar="VALUE", help="Answers questions, in their order; may be given again."),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Only start it, and print its id.")] = False,
-    patience: Annotated[
-        str | None,
-        typer.Option(
-            "--patience",
-            metavar="TIME",
-            help="How long to stay with a run that only waits (30s, 10m). "
-            "If omitted: for ever on a terminal, else for timers that are due within a minute.",
-        ),
-    ] = None,
+    patience: PatienceOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")] = False,
     durability: DurabilityOption = "full",
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """Run a workflow to its end, or go on with a run that has not ended.
@@ -76,7 +83,7 @@ def run(
         patience=patience,
         durability=durability,
     )
-    return finish(run_workflow(Place.of(store), Output(json=json, quiet=quiet), order))
+    return finish(run_workflow(Place.of(store, server, token_file), Output(json=json, quiet=quiet), order))
 
 
 def worker(
@@ -86,8 +93,11 @@ def worker(
     ] = 1000,
     once: Annotated[bool, typer.Option("--once", help="End when nothing is left to do now.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
     durability: DurabilityOption = "full",
     store: StoreOption = None,
+    server: NoServerOption = None,
     json: JsonOption = False,
 ) -> int:
     """Execute the runs of these files' workflows until told to stop (SIGTERM or Ctrl-C).
@@ -96,5 +106,5 @@ def worker(
     """
     from perdure.cli.serving import Service, serve
 
-    service = Service(tuple(files), concurrency, once, durability)
-    return finish(serve(Place.of(store), Output(json=json, quiet=quiet), service))
+    service = Service(tuple(files), concurrency, once, durability, log_format, log_level)
+    return finish(serve(Place.of_store(store), Output(json=json, quiet=quiet), service))

@@ -27,7 +27,15 @@ OF_ENDING: Final = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCE
 """By status, where the status alone decides."""
 
 _USAGE_CATEGORIES: Final = ("input", "definition", "conflict", "state")
-_USAGE_CODES: Final = ("store_url", "store_not_found", "not_a_store", "store_version", "store_read_only")
+_USAGE_CODES: Final = (
+    "store_url",
+    "store_not_found",
+    "not_a_store",
+    "store_version",
+    "store_read_only",
+    "not_authorised",
+    "not_permitted",
+)
 
 
 def code_of(error: PerdureError) -> int:

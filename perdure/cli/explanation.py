@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from perdure.cli import given
 from perdure.cli.account import INTERRUPTED, RETRYING, RUNNING, Account, preview
 from perdure.cli.output import count
 from perdure.cli.place import Place
 from perdure.cli.times import instant, until
 from perdure.core.errors import CorruptRecordError
 from perdure.core.events import NEVER
+from perdure.engine.reasons import able_workers, doubt_name, is_orphaned, owner_of
 from perdure.journal.state import RunState, Wait
 from perdure.store.port import RunRow, WorkerRow
 
@@ -66,26 +68,20 @@ class Circumstances:
     @property
     def owner(self) -> WorkerRow | None:
         """The worker that owns the run."""
-        return next((worker for worker in self.workers if worker.worker_id == self.row.owner), None)
+        return owner_of(self.row, self.workers)
 
     @property
     def orphaned(self) -> bool:
         """Whether its worker is gone."""
-        owner = self.owner
-        return self.row.owner is not None and (owner is None or not owner.alive)
+        return is_orphaned(self.row, self.workers)
 
     def able(self) -> list[WorkerRow]:
         """Live workers that have loaded the run's workflow."""
-        return [
-            worker
-            for worker in self.workers
-            if worker.alive and not worker.draining and self.row.workflow in worker.workflows
-        ]
+        return able_workers(self.row, self.workers)
 
     def go_on(self) -> list[str]:
         """Commands that go on with the run."""
-        row, place = self.row, self.place
-        return [place.command("run", self.file, "--id", row.run_id), place.command("worker", self.file)]
+        return self.place.executing(self.file, self.row.run_id)
 
 
 def why(seen: Circumstances) -> list[Point]:
@@ -173,10 +169,11 @@ def answer_commands(place: Place, run_id: str, question: Mapping[str, Any], wait
     """The commands that answer a question.
 
     Args:
-        question: its `kind` and `choices`.
+        question: its `kind` and `choices`, the `hash` of what it asks to approve, and whether it is `declinable`.
         wait_id: named where the run asks more than one.
     """
-    named = ("--question", wait_id) if wait_id is not None else ()
+    named = ["--question", wait_id] if wait_id is not None else []
+    named += ["--saw", question["hash"]] if question.get("hash") is not None else []
     choices = list(question.get("choices") or ())
     if question["kind"] == "confirm":
         values = ["yes", "no"]
@@ -184,6 +181,7 @@ def answer_commands(place: Place, run_id: str, question: Mapping[str, Any], wait
         values = [",".join(choices[:2])]
     else:
         values = choices[:MOST_CHOICES] or ["TEXT"]
+    values += [given.DECLINE] if question.get("declinable") and given.DECLINE not in values else []
     return [
         # What begins with a dash would be read as an option.
         place.command("answer", *named, run_id, *(("--", value) if value.startswith("-") else (value,)))
@@ -194,7 +192,7 @@ def answer_commands(place: Place, run_id: str, question: Mapping[str, Any], wait
 def _doubt(seen: Circumstances, wait: Wait) -> Point:
     key: str = wait.data["subject"]
     doubts = seen.state.in_doubt()
-    step = key if sum(1 for _, other, _ in doubts if other == key) <= 1 else f"{wait.scope}/{key}"
+    step = doubt_name(seen.state, wait.scope, key)
     cause = next(
         (
             record.doubt.data["cause"]
@@ -237,6 +235,8 @@ def _terms(seen: Circumstances, wait: Wait) -> list[str]:
     choices = (wait.data.get("question") or {}).get("choices")
     if choices:
         terms.append(f"choices: {', '.join(choices)}")
+    if (wait.data.get("question") or {}).get("hash") is not None:
+        terms.append(f"what is to be approved: {seen.place.command('questions', seen.row.run_id)}")
     default = f"takes its default {preview(wait.data.get('default'))}" if wait.data.get("has_default") else "fails"
     if wait.deadline_ms is not None:
         terms.append(f"otherwise it {default} {until(wait.deadline_ms, seen.now_ms)} ({instant(wait.deadline_ms)})")
@@ -305,7 +305,7 @@ def _ended(seen: Circumstances) -> list[Point]:
         points.append(Point("it was cancelled" + (f": {reason}" if reason else "")))
     doubts = state.in_doubt()
     for scope, key, _ in doubts:
-        step = key if sum(1 for _, other, _ in doubts if other == key) <= 1 else f"{scope}/{key}"
+        step = doubt_name(state, scope, key)
         points.append(
             Point(
                 f"step {step} is in doubt",
@@ -344,10 +344,7 @@ def following(seen: Circumstances) -> list[Point]:
             Point(
                 "it can be opened again; what is recorded is kept",
                 [],
-                [
-                    seen.place.command("retry", row.run_id),
-                    seen.go_on()[0],
-                ],
+                [seen.place.command("retry", row.run_id), *seen.go_on()[:1]],
             )
         ]
     if row.status == "paused":

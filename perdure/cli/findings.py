@@ -1,125 +1,21 @@
-"""Checks of journals: the hash chain, the artifacts that payloads name, and the index rows against the fold."""
+"""A verified journal in words, and the check of index rows against the fold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 from perdure.cli.output import count
-from perdure.core import kinds
-from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, RunNotFoundError
-from perdure.core.events import NEVER, Event
-from perdure.core.ids import check_run_id
+from perdure.core.events import NEVER
 from perdure.engine.loading import load_state
-from perdure.journal.chain import check
+from perdure.engine.verification import Verified
 from perdure.journal.state import RunState
 from perdure.store.port import OpenWait, RunRow, Store
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
-    """Where an artifact is first named.
-
-    Args:
-        seq: of the event.
-        named_by: its step, or its kind.
-        name, kind: as the author gave them, if the artifact is the author's own.
-    """
-
-    seq: int
-    named_by: str
-    name: str | None = None
-    kind: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON data."""
-        return {"name": self.name, "kind": self.kind, "seq": self.seq, "named_by": self.named_by}
-
-
-def artifacts_of(events: Iterable[Event]) -> dict[str, Naming]:
-    """The artifacts that payloads name, by SHA-256, in the order of their first mention."""
-    found: dict[str, Naming] = {}
-    for event in events:
-        data = event.data
-        if data is None:
-            continue
-        where = "/".join(part for part in (event.scope, event.key) if part) or event.kind
-        if event.kind == kinds.ARTIFACT_PUT:
-            found.setdefault(data["artifact"], Naming(event.seq, where, data.get("name"), data.get("artifact_kind")))
-        elif event.payload is not None and b'"$artifact"' in event.payload:
-            for name in _marks(data):
-                found.setdefault(name, Naming(event.seq, where))
-    return found
-
-
-def _marks(value: Any) -> Iterator[str]:
-    """The marks of values that were replaced by an artifact; an author's own key of that name is escaped."""
-    if isinstance(value, dict):
-        if value.keys() == {"$artifact"}:
-            yield str(value["$artifact"])
-            return
-        value = list(value.values())
-    if isinstance(value, list):
-        for one in value:
-            yield from _marks(one)
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """A journal that is what was written.
-
-    Attributes:
-        run_id: the run.
-        records: how many it has.
-        head: hash of the last one, in hex.
-        artifacts: how many are named, all of them there and unchanged.
-    """
-
-    run_id: str
-    records: int
-    head: str
-    artifacts: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON data."""
-        return {
-            "run_id": self.run_id,
-            "ok": True,
-            "records": self.records,
-            "head": self.head,
-            "artifacts": self.artifacts,
-        }
-
-    def __str__(self) -> str:
-        artifacts = f", {count(self.artifacts, 'artifact')}" if self.artifacts else ""
-        return f"journal verified: {count(self.records, 'record')}{artifacts}, head {self.head[:12]}"
-
-
-async def verify_run(store: Store, run_id: str) -> Verified:
-    """Check a run's whole hash chain, and the artifacts that its payloads name.
-
-    Raises:
-        RunNotFoundError: there is no such run.
-        CorruptRecordError: names the first bad record (`seq`) or artifact.
-    """
-    if await store.get_run(check_run_id(run_id)) is None:
-        raise RunNotFoundError(f"no run {run_id!r}", run_id=run_id)
-    events = await store.read(run_id)
-    head = check(run_id, events)
-    named = artifacts_of(events)
-    for sha256, naming in named.items():
-        try:
-            await store.get_artifact(sha256)
-        except (ArtifactNotFoundError, CorruptRecordError) as error:
-            raise CorruptRecordError(
-                f"record {naming.seq} of run {run_id} names an artifact that "
-                f"{'is missing' if isinstance(error, ArtifactNotFoundError) else 'was changed'}: {sha256}",
-                run_id=run_id,
-                seq=naming.seq,
-                artifact=sha256,
-            ) from error
-    return Verified(run_id, head.seq, head.hash.hex(), len(named))
+def verified_line(found: Verified) -> str:
+    """A journal that is what was written, in words."""
+    artifacts = f", {count(found.artifacts, 'artifact')}" if found.artifacts else ""
+    return f"journal verified: {count(found.records, 'record')}{artifacts}, head {found.head[:12]}"
 
 
 async def compare_index(store: Store, row: RunRow) -> list[str]:

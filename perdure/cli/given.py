@@ -12,6 +12,8 @@ from typing import Any, Final
 from perdure.core.canonical import parse_strict
 from perdure.core.errors import AnswerRefusedError, InputError, InputTypeError, ValueRefusedError
 
+DECLINE: Final = "false"
+"""The word that declines what a question offers, where it can be declined."""
 FINITE: Final = "write a finite number: JSON has neither NaN nor infinities"
 
 
@@ -141,15 +143,19 @@ def answer(question: Mapping[str, Any], text: str) -> Any:
     """An answer as it was typed, in the form that its question wants.
 
     Args:
-        question: its `kind` and `choices`.
-        text: a choice, yes or no, text, or several choices as a JSON list or with commas between them.
+        question: its `kind`, `choices`, `keys`, and whether it is `declinable`.
+        text: a choice, yes or no, text, or several choices as a JSON list or with commas between them. The word
+            `false` declines what a question with `declinable` offers.
 
     Raises:
         AnswerRefusedError: it does not fit.
     """
-    from perdure.journal.decide import check_answer
+    from perdure.journal.questions import check_answer
 
     value: Any = text
+    named = (*(question.get("choices") or ()), *(question.get("keys") or ()))
+    if question.get("declinable") and text.strip().lower() == DECLINE and text not in named:
+        value = False
     if question["kind"] == "multiple":
         listed = json_or_text(text) if text.lstrip().startswith("[") else None
         value = listed if isinstance(listed, list) else [one.strip() for one in text.split(",") if one.strip()]

@@ -19,13 +19,15 @@ class Interrupts:
 
     Args:
         asked: called in the event loop at the first signal, with its name.
+        leaving: called at the second one, before the process ends.
 
     Attributes:
         received: the first signal that came.
     """
 
-    def __init__(self, asked: Callable[[str], None]) -> None:
+    def __init__(self, asked: Callable[[str], None], *, leaving: Callable[[], None] = lambda: None) -> None:
         self._asked = asked
+        self._leaving = leaving
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> Interrupts:
@@ -46,6 +48,7 @@ class Interrupts:
             if sys.stderr.isatty():
                 sys.stderr.write(SHOW_CURSOR)
                 sys.stderr.flush()
+            self._leaving()
             os._exit(128 + number)  # nothing is lost: what counts is in the journal
         self.received = number
         self._asked(number.name)

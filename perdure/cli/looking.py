@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from perdure.cli.loop import finish
-from perdure.cli.options import JsonOption, RunArgument, StoreOption
+from perdure.cli.options import JsonOption, RunArgument, ServerOption, StoreOption, TokenFileOption
 from perdure.cli.output import Output
 from perdure.cli.place import Place
 
@@ -30,6 +30,8 @@ def ps(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Also runs that have ended.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many, newest first.")] = 50,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """List runs, newest first: those that have not ended, unless told otherwise.
@@ -39,19 +41,21 @@ def ps(
     from perdure.cli.reading import Wanted, list_runs
 
     wanted = Wanted(tuple(status or ()), workflow, tuple(tag or ()), everything, limit)
-    return finish(list_runs(Place.of(store), Output(json=json), wanted))
+    return finish(list_runs(Place.of(store, server, token_file), Output(json=json), wanted))
 
 
 def show(
     run: RunArgument,
     everything: Annotated[bool, typer.Option("--all", "-a", help="All steps, however many.")] = False,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """Show what a run did, why it waits, and what comes next."""
     from perdure.cli.reading import show_run
 
-    return finish(show_run(Place.of(store), Output(json=json), run, everything=everything))
+    return finish(show_run(Place.of(store, server, token_file), Output(json=json), run, everything=everything))
 
 
 def events(
@@ -59,6 +63,8 @@ def events(
     after: Annotated[int, typer.Option("--after", min=0, metavar="SEQ", help="Only events behind this one.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """Print the events of a run's journal.
@@ -67,7 +73,7 @@ def events(
     """
     from perdure.cli.reading import print_events
 
-    return finish(print_events(Place.of(store), Output(json=json), run, after=after, follow=follow))
+    return finish(print_events(Place.of(store, server, token_file), Output(json=json), run, after=after, follow=follow))
 
 
 def state(
@@ -76,6 +82,8 @@ def state(
         int | None, typer.Option("--at", min=1, metavar="SEQ", help="As it was after this event; now if omitted.")
     ] = None,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """Print the key-value state of a run as JSON.
@@ -84,7 +92,7 @@ def state(
     """
     from perdure.cli.reading import print_state
 
-    return finish(print_state(Place.of(store), Output(json=json), run, at=at))
+    return finish(print_state(Place.of(store, server, token_file), Output(json=json), run, at=at))
 
 
 def artifacts(
@@ -99,6 +107,8 @@ def artifacts(
         Path | None, typer.Option("--out", metavar="FILE", help="Where the bytes go; standard output if omitted.")
     ] = None,
     store: StoreOption = None,
+    server: ServerOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> int:
     """List the artifacts that a run's journal names, or give the bytes of one."""
@@ -107,5 +117,5 @@ def artifacts(
     if get is None:
         if out is not None:
             raise typer.BadParameter("--out goes with --get")
-        return finish(list_artifacts(Place.of(store), Output(json=json), run))
-    return finish(get_artifact(Place.of(store), Output(json=json), run, get, out))
+        return finish(list_artifacts(Place.of(store, server, token_file), Output(json=json), run))
+    return finish(get_artifact(Place.of(store, server, token_file), Output(json=json), run, get, out))

@@ -1,4 +1,5 @@
-"""Which store a command works on, and how it is opened: for reading only, or to bring commands to runs."""
+"""Where the runs of a command are: in a store, which is opened for reading only or to bring commands to runs; or behind
+a service, which is asked for the same."""
 
 from __future__ import annotations
 
@@ -9,30 +10,58 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from perdure.core.errors import StoreNotFoundError, StoreReadOnlyError
+from perdure.core.errors import InputError, StoreNotFoundError, StoreReadOnlyError
 
 if TYPE_CHECKING:
+    from perdure.cli.remote import Server
     from perdure.engine.runtime import Runtime
     from perdure.store.port import Durability, Store
 
 STORE_VARIABLE: Final = "PERDURE_STORE"
+SERVER_VARIABLE: Final = "PERDURE_SERVER"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store as the command line was told of it.
+    """A store, or a service before one, as the command line was told of it.
 
     Args:
-        url: of the store.
-        named: it was given by `--store`, so that commands that are shown to people must name it too.
+        url: of the store, or of the service.
+        named: it was given by `--store` or `--server`, so that commands that are shown to people must name it too.
+        server: the service; `None` for a store.
     """
 
     url: str
     named: bool = False
+    server: Server | None = None
 
     @classmethod
-    def of(cls, option: str | None) -> Place:
-        """What `--store` says, else the environment, else the file in the folder `.perdure`."""
+    def of(cls, store: str | None, server: str | None = None, token_file: str | None = None) -> Place:
+        """What `--server` or `--store` says, else the environment, else the file in the folder `.perdure`.
+
+        Raises:
+            InputError: both are given; or the service's address or token cannot be used.
+        """
+        if server is not None and store is not None:
+            raise InputError("--server and --store are given", hint="the service has a store of its own", field="store")
+        if token_file is not None and store is not None:
+            raise InputError("--token-file goes with --server, not with --store", field="token-file")
+        if store is not None:
+            return cls(store, named=True)
+        address = server or os.environ.get(SERVER_VARIABLE)
+        if address:
+            from perdure.cli.remote import Server
+
+            found = Server.of(address, token_file)
+            return cls(found.url, named=server is not None, server=found)
+        if token_file is not None:
+            raise InputError("--token-file goes with --server", field="token-file")
+        return cls.of_store(None)
+
+    @classmethod
+    def of_store(cls, option: str | None) -> Place:
+        """A store, for commands that need the store itself: what `--store` says, else the environment, else the file
+        in the folder `.perdure`."""
         if option is not None:
             return cls(option, named=True)
         from perdure.store.url import DEFAULT_URL
@@ -40,11 +69,27 @@ class Place:
         return cls(os.environ.get(STORE_VARIABLE) or DEFAULT_URL)
 
     def command(self, verb: str, *words: str) -> str:
-        """A command of this program as a person would type it, on this store."""
-        return shlex.join(["perdure", verb, *(("--store", self.url) if self.named else ()), *words])
+        """A command of this program as a person would type it, on this store or service."""
+        where = ["--store" if self.server is None else "--server", self.url] if self.named else []
+        if self.server is not None and self.server.token_file is not None:
+            where += ["--token-file", self.server.token_file]
+        return shlex.join(["perdure", verb, *where, *words])
+
+    def executing(self, file: str, run_id: str | None = None) -> list[str]:
+        """Commands that execute a run, or whatever is due. There are none over HTTP: that is the affair of whoever runs
+        the service.
+
+        Args:
+            file: of the workflow.
+            run_id: the run.
+        """
+        if self.server is not None:
+            return []
+        one = [self.command("run", file, "--id", run_id)] if run_id is not None else []
+        return [*one, self.command("worker", file)]
 
     def store(self, *, durability: Durability = "full", must_exist: bool = True, read_only: bool = False) -> Store:
-        """The store, not opened yet.
+        """The store, not opened yet; of a service what can be read of its store.
 
         Args:
             read_only: to look at, also where nothing can be written.
@@ -53,6 +98,10 @@ class Place:
             StoreUrlError: the URL is not understood.
             StoreNotFoundError: there is none, and it must exist.
         """
+        if self.server is not None:
+            from perdure.cli.remote_store import RemoteStore
+
+            return RemoteStore(self.server.client())
         from perdure.store.url import open_store
 
         store = open_store(self.url, durability=durability, read_only=read_only)
@@ -74,7 +123,12 @@ class Place:
 
         Raises:
             StoreError: there is no store, or it cannot be read.
+            ServiceError: the service cannot be asked.
         """
+        if self.server is not None:
+            async with self.server.runtime() as remote:
+                yield remote
+            return
         from perdure.engine.runtime import Runtime
 
         store = self.store()
@@ -94,7 +148,12 @@ class Place:
 
         Raises:
             StoreError: there is no store, or it cannot be written.
+            ServiceError: the service cannot be asked.
         """
+        if self.server is not None:
+            async with self.server.runtime() as remote:
+                yield remote
+            return
         from perdure.engine.runtime import Runtime
 
         async with Runtime(self.store(), execute=False) as runtime:

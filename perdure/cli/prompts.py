@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.cli import given
 from perdure.cli.account import preview
+from perdure.cli.approval import approval_lines
 from perdure.cli.sending import asked
 from perdure.cli.times import now_ms, until
 from perdure.core.errors import AnswerRefusedError
@@ -79,9 +80,12 @@ class Prompter:
 
     def _print(self, question: Question) -> None:
         self._say(f"? {question.text}", style="bold")
+        for line in approval_lines(question):
+            self._say(f"  {line}")
         for number, choice in enumerate(question.choices, 1):
             self._say(f"  {number}) {choice}")
         terms = ["several, with commas between them"] if question.kind == "multiple" else []
+        terms += [f"{given.DECLINE!r} declines"] if question.declinable else []
         terms += ["yes or no"] if question.kind == "confirm" else []
         terms += [f"default: {preview(question.default)}"] if question.has_default else []
         if question.deadline_ms is not None:

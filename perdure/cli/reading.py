@@ -13,8 +13,8 @@ from rich.text import Text
 
 from perdure.cli import story
 from perdure.cli.account import preview
+from perdure.cli.changes import changes
 from perdure.cli.explanation import following, why
-from perdure.cli.findings import artifacts_of
 from perdure.cli.output import Output, table
 from perdure.cli.place import Place
 from perdure.cli.portrait import outcome_of, portrait_data, portray, sound_events, wait_data
@@ -22,14 +22,12 @@ from perdure.cli.times import instant, now_ms, span, until
 from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, InputError
 from perdure.core.events import Event
 from perdure.engine.large import resolved
+from perdure.engine.verification import artifacts_named
 from perdure.journal.chain import check
 from perdure.journal.state import TERMINAL
 from perdure.store.port import OpenWait, RunFilter, RunRow, Status, WorkerRow
 
 STATUSES: Final = ("pending", "running", "waiting", "paused", "completed", "failed", "cancelled")
-FOLLOW_S: Final = 0.1
-"""How often a run is asked for new events."""
-
 
 # --- ps ---------------------------------------------------------------------------------------------------------------
 
@@ -155,7 +153,7 @@ async def show_run(place: Place, output: Output, run_id: str, *, everything: boo
 
 async def print_events(place: Place, output: Output, run_id: str, *, after: int, follow: bool) -> int:
     """Print a run's events; with `follow` until it has ended."""
-    async with place.reading() as runtime:
+    async with changes(place, run_id, after=after, follow=follow) as (runtime, changed):
         handle = runtime.run(run_id)
         seq = after
         while True:
@@ -169,7 +167,7 @@ async def print_events(place: Place, output: Output, run_id: str, *, after: int,
                 continue
             if not follow or row.status in TERMINAL:
                 return 0
-            await asyncio.sleep(FOLLOW_S)
+            await changed()
 
 
 def _check_readable(event: Event) -> None:
@@ -209,7 +207,7 @@ async def list_artifacts(place: Place, output: Output, run_id: str) -> int:
     """List the artifacts that a run's payloads name."""
     async with place.reading() as runtime:
         await runtime.run(run_id).row()
-        named = artifacts_of(sound_events(run_id, await runtime.store.read(run_id))[0])
+        named = artifacts_named(sound_events(run_id, await runtime.store.read(run_id))[0])
         known = {info.sha256: info for info in await runtime.store.artifact_info(named)}
     found = [
         {
@@ -242,7 +240,7 @@ async def get_artifact(place: Place, output: Output, run_id: str, prefix: str, p
     async with place.reading() as runtime:
         await runtime.run(run_id).row()
         events, _ = sound_events(run_id, await runtime.store.read(run_id))
-        names = [name for name in artifacts_of(events) if name.startswith(prefix.lower())]
+        names = [name for name in artifacts_named(events) if name.startswith(prefix.lower())]
         if len(names) != 1:
             problem = "names no artifact" if not names else f"names {len(names)} artifacts"
             raise ArtifactNotFoundError(

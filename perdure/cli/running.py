@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
 from perdure.cli.exits import COMPLETED, FAILED, OF_ENDING, WAITING
 from perdure.cli.explanation import following, why
-from perdure.cli.findings import Verified, verify_run
+from perdure.cli.findings import verified_line
 from perdure.cli.interrupts import Interrupts
 from perdure.cli.orders import Order, Prepared, check_durability, prepare
 from perdure.cli.output import Output, count
 from perdure.cli.place import Place
 from perdure.cli.portrait import Portrait, outcome_of, portrait_data, portray
 from perdure.cli.story import duration_ms
-from perdure.cli.supervision import Supervisor, code_of_waits
+from perdure.cli.supervision import Look, Supervisor, code_of_waits
 from perdure.cli.times import span
 from perdure.cli.trouble import Trouble
 from perdure.core.durations import parse_duration
@@ -27,6 +27,7 @@ from perdure.core.errors import (
 )
 from perdure.engine.runtime import Runtime
 from perdure.engine.services import Limits
+from perdure.engine.verification import Verified, verify_run
 from perdure.journal.state import TERMINAL
 from perdure.store.port import RunFilter, RunRow, Store
 
@@ -38,9 +39,13 @@ async def run_workflow(place: Place, output: Output, order: Order) -> int:
     """Start or go on; see `perdure run --help`."""
     patience_s = _patience_s(order)
     durability = check_durability(order.durability)
+    if place.server is not None:
+        from perdure.cli.remote_running import run_remotely
+
+        return await run_remotely(place.server, place, output, order, patience_s)
     prepared = await prepare(place, order)
     if prepared.row is not None and prepared.row.status in TERMINAL:
-        return await _tell_ended(place, output, order, prepared.row)
+        return await tell_ended(place, output, order, prepared.row)
     runtime = Runtime(
         place.store(durability=durability, must_exist=False),
         workflows=prepared.definitions,
@@ -55,7 +60,7 @@ async def run_workflow(place: Place, output: Output, order: Order) -> int:
             else:
                 output.line(run_id)
             return COMPLETED
-        return await _Stay(runtime, place, output, order, run_id).until_settled(patience_s)
+        return await Stay(runtime, place, output, order, run_id).until_settled(patience_s)
 
 
 def _patience_s(order: Order) -> float | None:
@@ -72,11 +77,11 @@ def on_terminal() -> bool:
 # --- a run that has ended ---------------------------------------------------------------------------------------------
 
 
-async def _tell_ended(place: Place, output: Output, order: Order, row: RunRow) -> int:
+async def tell_ended(place: Place, output: Output, order: Order, row: RunRow) -> int:
     """Print the recorded outcome; nothing is written."""
     async with place.reading() as runtime:
         output.note(f"run {row.run_id} has ended already; this is its recorded outcome")
-        return await _report(runtime, place, output, row.run_id, order.file)
+        return await report(runtime, place, output, row.run_id, order.file)
 
 
 # --- beginning --------------------------------------------------------------------------------------------------------
@@ -135,8 +140,16 @@ async def _mention_lost(
 # --- staying until it settles -----------------------------------------------------------------------------------------
 
 
-class _Stay:
-    """This process's time with a run."""
+class Stay:
+    """This process's time with a run.
+
+    Args:
+        runtime: open.
+        run_id: the run.
+    """
+
+    leaving = "letting what is in flight end; once more to leave at once"
+    """Said at Ctrl-C."""
 
     def __init__(self, runtime: Runtime, place: Place, output: Output, order: Order, run_id: str) -> None:
         self._runtime = runtime
@@ -148,16 +161,32 @@ class _Stay:
     async def until_settled(self, patience_s: float | None) -> int:
         """Supervise the run, and report how it stands."""
         runtime, output = self._runtime, self._output
-        head = await runtime.store.head(self._run_id)
         with ExitStack() as stack:
             progress = None
             if sys.stderr.isatty() and not output.quiet:
                 from perdure.cli.progress import Progress
 
-                known = head.seq if head is not None and head.seq > 1 else 0
+                known = await self.known()
                 progress = stack.enter_context(Progress(output.notes, runtime.store, self._run_id, known))
             await self._supervise(patience_s, progress)
-        return await _report(runtime, self._place, output, self._run_id, self._order.file)
+        return await report(runtime, self._place, output, self._run_id, self._order.file)
+
+    async def known(self) -> int:
+        """Up to which seq the run was recorded before it began, or went on, here; 0 for a new run."""
+        head = await self._runtime.store.head(self._run_id)
+        return head.seq if head is not None and head.seq > 1 else 0
+
+    def supervisor(self, patience_s: float | None, look: Look, asking: Callable[[], bool]) -> Supervisor:
+        """Who goes on with the run."""
+        return Supervisor(self._runtime, self._run_id, patience_s=patience_s, look=look, asking=asking)
+
+    async def let_go(self, *, interrupted: bool) -> None:
+        """Do nothing more for the run.
+
+        Args:
+            interrupted: by Ctrl-C or SIGTERM.
+        """
+        await self._runtime.worker.drain(record=interrupted)
 
     async def _supervise(self, patience_s: float | None, progress: Any) -> None:
         from perdure.cli.answering import Answering
@@ -174,7 +203,7 @@ class _Stay:
                 await progress.look(tree)
             return await answering.look(tree)
 
-        supervisor = Supervisor(runtime, self._run_id, patience_s=patience_s, look=look, asking=lambda: answering.busy)
+        supervisor = self.supervisor(patience_s, look, lambda: answering.busy)
         answering = Answering(
             runtime,
             output,
@@ -186,7 +215,7 @@ class _Stay:
         )
 
         def interrupted(name: str) -> None:
-            output.note(f"{name}: letting what is in flight end; once more to leave at once")
+            output.note(f"{name}: {self.leaving}")
             supervisor.stop()
 
         with Interrupts(interrupted) as interrupts:
@@ -194,7 +223,7 @@ class _Stay:
                 await supervisor.supervise()
             finally:
                 await answering.stop()
-                await runtime.worker.drain(record=interrupts.received is not None)
+                await self.let_go(interrupted=interrupts.received is not None)
             if progress is not None:
                 await progress.look(await supervisor.tree())
         if answering.unused:
@@ -212,7 +241,7 @@ def _prompter(output: Output) -> Any:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-async def _report(runtime: Runtime, place: Place, output: Output, run_id: str, file: str) -> int:
+async def report(runtime: Runtime, place: Place, output: Output, run_id: str, file: str) -> int:
     """Print how a run stands, and verify its journal."""
     found = await portray(runtime, place, run_id, file=file)
     code = await _code(runtime.store, found)
@@ -227,7 +256,7 @@ async def _report(runtime: Runtime, place: Place, output: Output, run_id: str, f
         output.value(_data(found, verified, code) | result)
         return code
     _print_outcome(output, found, result, code)
-    output.note(str(verified))
+    output.note(verified_line(verified))
     return code
 
 

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from perdure.cli import given
+from perdure.cli.approval import approval_lines
 from perdure.cli.exits import COMPLETED, FAILED
 from perdure.cli.explanation import answer_commands
 from perdure.cli.output import Output
 from perdure.cli.place import Place
 from perdure.cli.times import instant, now_ms, until
-from perdure.core.errors import CorruptRecordError, PerdureError, StateError, StoreCorruptError
+from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, PerdureError, StateError, StoreCorruptError
 from perdure.core.ids import check_key, check_run_id, new_run_id
 from perdure.engine.runtime import Runtime
 from perdure.engine.watching import Question
-from perdure.journal.decide import find_question
-from perdure.journal.state import RunState
+from perdure.journal.questions import find_question
+from perdure.journal.state import RunState, Wait
 
 ANYONE: Final = "-"
 """Instead of a run: the one that waits for the signal."""
@@ -43,17 +44,23 @@ class Sender:
         self._actor = actor_of(name)
         self._command_id = check_key(command_id, field="command id") if command_id is not None else drawn_id()
 
-    async def answer(self, text: str, wait_id: str | None) -> int:
+    async def answer(self, text: str, wait_id: str | None, saw: str | None) -> int:
         """Answer a question; the text is read as the question's kind wants it."""
         async with self._place.commanding() as runtime:
-            state = await runtime.run(self._run_id).fold()
-            value: Any = text
-            if self._command_id not in state.commands:
-                wait = find_question(state, wait_id)
-                if wait.data.get("subject") is None:
-                    value = given.answer(wait.data["question"], text)
-            await runtime.answer(self._run_id, value, wait_id=wait_id, actor=self._actor, command_id=self._command_id)
-            return await self._sent(runtime, "answered", {"answer": value})
+            wait = self._question(await runtime.run(self._run_id).fold(), wait_id)
+            asks = wait is not None and wait.data.get("subject") is None and "question" in wait.data
+            value = given.answer(wait.data["question"], text) if wait is not None and asks else text
+            await runtime.answer(
+                self._run_id, value, wait_id=wait_id, saw=saw, actor=self._actor, command_id=self._command_id
+            )
+            return await self._sent(runtime, "answered", {"answer": value} | ({} if saw is None else {"saw": saw}))
+
+    def _question(self, state: RunState, wait_id: str | None) -> Wait | None:
+        """The question that the answer is for; of a resend the one that it was for, if the journal still tells it."""
+        sent = state.commands.get(self._command_id)
+        if sent is None:
+            return find_question(state, wait_id)
+        return state.waits.get((sent.data or {}).get("wait_id", ""))
 
     async def signal(self, name: str, payload: str | None, *, match: str | None, sender_id: str | None) -> int:
         """Send a signal."""
@@ -120,8 +127,11 @@ class Sender:
         if row.owner not in {worker.worker_id for worker in workers} and not any(
             row.workflow in worker.workflows for worker in workers
         ):
-            self._output.note(f"no live worker has loaded workflow {row.workflow!r}; go on with it:")
-            self._output.note(f"  {self._place.command('run', 'FILE', '--id', row.run_id)}")
+            commands = self._place.executing("FILE", row.run_id)[:1]
+            told = "; go on with it:" if commands else ""
+            self._output.note(f"no live worker has loaded workflow {row.workflow!r}{told}")
+            for command in commands:
+                self._output.note(f"  {command}")
         return 0
 
 
@@ -183,7 +193,7 @@ async def _all_questions(runtime: Runtime) -> tuple[list[Question], list[Perdure
     for run_id in dict.fromkeys(wait.run_id for wait in waits):
         try:
             found += await runtime.questions(run_id)
-        except (CorruptRecordError, StoreCorruptError) as error:
+        except (ArtifactNotFoundError, CorruptRecordError, StoreCorruptError) as error:
             error.ids.setdefault("run_id", run_id)
             damaged.append(error)
     order = {(wait.run_id, wait.wait.wait_id): place for place, wait in enumerate(waits)}
@@ -195,7 +205,7 @@ def _print_questions(place: Place, output: Output, found: Sequence[Question], *,
     now = now_ms()
     for question in found:
         output.line(f"{question.run_id} ({question.workflow}): {question.text}")
-        for line in _terms(question, now):
+        for line in (*approval_lines(question), *_terms(question, now)):
             output.line(f"    {line}")
         for command in question_commands(place, question):
             output.line(f"    $ {command}")
@@ -222,6 +232,8 @@ def asked(question: Question) -> dict[str, Any]:
         "text": question.text,
         "choices": list(question.choices),
         "keys": list(question.keys),
+        "hash": question.hash,
+        "declinable": question.declinable,
     }
 
 
@@ -238,6 +250,9 @@ def question_data(place: Place, question: Question) -> dict[str, Any]:
         "has_default": question.has_default,
         "default": question.default,
         "step": question.step,
+        "approve": question.approve,
+        "hash": question.hash,
+        "declinable": question.declinable,
         "commands": question_commands(place, question),
     }
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from perdure.cli.definitions import definitions_in
+from perdure.cli.definitions import definitions_of
 from perdure.cli.exits import COMPLETED
 from perdure.cli.interrupts import Interrupts
 from perdure.cli.orders import check_durability
 from perdure.cli.output import Output
 from perdure.cli.place import Place
+from perdure.cli.recording import set_up_logs
 from perdure.cli.times import now_ms
 from perdure.cli.trouble import Trouble
 from perdure.core.errors import RunNotFoundError, StoreError
@@ -22,7 +22,6 @@ from perdure.engine.loading import read_ending
 from perdure.engine.runtime import Runtime
 from perdure.engine.services import Limits
 from perdure.store.port import RunFilter
-from perdure.workflow.graph import Definition
 
 LOOK_S: Final = 0.1
 """How often it is seen what was claimed, and whether anything is left to do."""
@@ -39,13 +38,16 @@ class Service:
     concurrency: int = 1000
     once: bool = False
     durability: str = "full"
+    log_format: str | None = None
+    log_level: str | None = None
 
 
 async def serve(place: Place, output: Output, service: Service) -> int:
     """Execute runs until told to stop."""
+    set_up_logs(service.log_format, service.log_level)
     runtime = Runtime(
         place.store(durability=check_durability(service.durability), must_exist=False),
-        workflows=list(_definitions(service.files)),
+        workflows=definitions_of(service.files),
         limits=Limits(concurrency=service.concurrency),
     )
     stopping = asyncio.Event()
@@ -71,11 +73,6 @@ async def serve(place: Place, output: Output, service: Service) -> int:
     if trouble.damage is not None:
         raise trouble.damage
     return COMPLETED
-
-
-def _definitions(files: tuple[str, ...]) -> Iterator[Definition]:
-    for file in files:
-        yield from definitions_in(file)
 
 
 class _Journal:

@@ -39,7 +39,12 @@ class Supervisor:
         look: called with the index rows of the run and its descendants whenever something may have changed; answers
             questions, shows progress; returns whether it changed something.
         asking: whether somebody is being asked right now.
+
+    Attributes:
+        poll_s: how often to look when nothing is heard, in seconds.
     """
+
+    poll_s = POLL_S
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ class Supervisor:
         """Until something is heard; looking at a large tree is not to take the time of those who work."""
         await asyncio.sleep(max(PAUSE_S, 5 * took_s))
         try:
-            async with asyncio.timeout(POLL_S):
+            async with asyncio.timeout(self.poll_s):
                 await heard.wait()
         except TimeoutError:
             return

@@ -89,3 +89,22 @@ def test_a_parked_run_is_told(perdure: CommandLine) -> None:
     perdure("worker", "v.py", "--once")
     assert perdure("ps", "--json").lines[0]["reason"] == "definition_changed"
     assert "is parked" in perdure("doctor").out
+
+
+def test_logs_of_a_worker_are_one_object_a_line(perdure: CommandLine) -> None:
+    perdure("run", "flows.py:broken", "--id", "b", "--detach")
+    told = perdure("worker", "flows.py", "--once", "--quiet", "--log-format", "json", "--log-level", "warning").err
+    (failed,) = [json.loads(line) for line in told.splitlines() if "failed" in line]
+    assert (failed["run_id"], failed["level"], failed["logger"]) == ("b", "warning", "perdure.engine")
+    text = perdure("run", "flows.py:broken", "--id", "c", "--detach")
+    assert text.code == 0
+    assert (
+        "WARNING perdure.engine [c] run c: failed"
+        in perdure("worker", "flows.py", "--once", "--quiet", "--log-level", "info").err
+    )
+
+
+@pytest.mark.parametrize("option", [("--log-format", "xml"), ("--log-level", "loud")])
+def test_logs_that_cannot_be_are_refused(perdure: CommandLine, option: tuple[str, str]) -> None:
+    refused = perdure("worker", "flows.py", "--once", *option, code=2)
+    assert "is none of" in refused.err
