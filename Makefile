@@ -11,6 +11,9 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.installed-test
 
+# Tests run side by side, as many as there are cores.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help .venv demo crash-demo test test-http soak lint types rules bench clean
@@ -48,7 +51,7 @@ crash-demo: $(INSTALLED)
 	$(BIN)/python examples/crash_demo.py
 
 test: $(TESTABLE)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # `make test-http tests/http/server/test_runs.py`: what stands behind the target is what is tested.
 ifeq (test-http,$(firstword $(MAKECMDGOALS)))
@@ -58,10 +61,10 @@ $(HTTP_TESTS): ;@:
 endif
 
 test-http: $(TESTABLE)
-	$(BIN)/python -m pytest $(or $(HTTP_TESTS),tests/http)
+	$(PYTEST) $(or $(HTTP_TESTS),tests/http)
 
 soak: $(TESTABLE)
-	PERDURE_SOAK=1 $(BIN)/python -m pytest tests/http tests/crash
+	PERDURE_SOAK=1 $(PYTEST) tests/http tests/crash
 
 lint: $(TESTABLE)
 	$(BIN)/ruff check
@@ -76,6 +79,7 @@ rules: $(TESTABLE)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.pipelines
+	$(BIN)/python -m benchmarks.http
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -282,22 +282,25 @@ class Execution(Strands):
         following: tuple[str, ...] = ()
         end: dict[str, Any] | None = None
         output: Any = None
+        recorded: Any = None
         if isinstance(outcome, Done):
-            output = self._output_tree(self.graph.output, outcome.output)
-            end = {"output": output}
+            output, recorded = self._output_trees(self.graph.output, outcome.output)
+            end = {"output": recorded}
         elif isinstance(outcome, Fail):
             end = {"error": outcome.to_error()}
         else:
             following = outcome.nodes
-            output = self._output_tree(compiled.output, outcome.output)
+            output, recorded = self._output_trees(compiled.output, outcome.output)
         if scope.writes:
             self.merger.add(name, scope.writes)
-        payload = payload_bytes(output=output if end is None else None, next=following or None, end=end)
+        payload = payload_bytes(output=recorded if end is None else None, next=following or None, end=end)
         self.log.add(self.services.draft(kinds.NODE_COMPLETED, self.redact(payload), node=node))
         self._finish(node, NodeResult(name, visit, "completed", output, following, end))
 
-    def _output_tree(self, codec: Any, value: Any) -> Any:
-        return orjson.loads(by_reference(self.redact(codec.dump(value)), self.log.keep))
+    def _output_trees(self, codec: Any, value: Any) -> tuple[Any, Any]:
+        """What a node gave, as other nodes read it, and as its record holds it: a mark where it is large."""
+        data = self.redact(codec.dump(value))
+        return orjson.loads(data), orjson.loads(by_reference(data, self.log.keep))
 
     def _failed_or_drifted(self, node: str, name: str, visit: int, scope: Scope, error: BaseException) -> None:
         """A node's code raised. If it did so before it asked for all that is recorded, the code has changed."""

@@ -71,12 +71,20 @@ def ending_of(state: RunState) -> dict[str, Any]:
     outcome: Mapping[str, Any] = state.outcome() if state.terminal else {}
     status = {"completed": "success", "failed": "fail"}.get(state.status, state.status)
     error = outcome.get("error") or {}
-    output = outcome.get("output") if isinstance(outcome.get("output"), dict) else None
     return {
         "status": status,
         "failure_reason": (error.get("details") or {}).get("failure_reason") or error.get("message") or "",
-        "completed_with_failures": bool((output or {}).get("completed_with_failures")),
+        "completed_with_failures": status == "success" and _has_passed_failures(state, outcome.get("output")),
     }
+
+
+def _has_passed_failures(state: RunState, output: Any) -> bool:
+    """Whether a completed run followed the edge of a stage that failed. With a large context its output is an artifact;
+    then what the stage before the exit handed on tells."""
+    if isinstance(output, dict) and "completed_with_failures" in output:
+        return bool(output["completed_with_failures"])
+    handed_on = [result.output for result in state.results.values() if isinstance(result.output, dict)]
+    return any(told.get("failures") is True for told in handed_on)
 
 
 def checkpoint_of(state: RunState) -> dict[str, Any]:

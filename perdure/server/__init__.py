@@ -6,7 +6,9 @@ it inside a program of yours. It needs the extra `server`: `pip install 'perdure
 
 from perdure.server.application import create_app
 from perdure.server.keys import SCOPES, KeyRing
+from perdure.server.pipelines import PipelineSettings
+from perdure.server.rates import Rate
 from perdure.server.service import Service, serve
 from perdure.server.settings import Settings
 
-__all__ = ["SCOPES", "KeyRing", "Service", "Settings", "create_app", "serve"]
+__all__ = ["SCOPES", "KeyRing", "PipelineSettings", "Rate", "Service", "Settings", "create_app", "serve"]

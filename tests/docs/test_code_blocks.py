@@ -48,6 +48,7 @@ def test_every_block_has_a_language_that_is_run(path: Path) -> None:
     assert [block.place for block in read_page(path).blocks if block.language not in LANGUAGES] == []
 
 
+@pytest.mark.xdist_group("pages")  # some serve on the port that the page names, so they run one after the other
 @pytest.mark.time_limit(120)
 @pytest.mark.parametrize("path", [path for path in PAGES if read_page(path).blocks], ids=page_name)
 def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

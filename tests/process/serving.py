@@ -64,12 +64,12 @@ class Served:
     def reaches(self, run_id: str, *statuses: str) -> dict[str, Any]:
         """Ask until a run has one of these statuses; returns the run."""
         deadline_s = time.monotonic() + LIMIT_S
-        while time.monotonic() < deadline_s:
+        while True:
             run: dict[str, Any] = self.get(f"/runs/{run_id}")
             if run["status"] in statuses:
                 return run
+            assert time.monotonic() < deadline_s, f"run {run_id} is still {run['status']}, not {statuses}"
             time.sleep(0.02)
-        raise AssertionError(f"run {run_id} is still {run['status']}, not {statuses}")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from perdure.pipeline.commands.output import Output
 from perdure.pipeline.commands.strays import MARK, kill_strays
 
 STAGE_DIR: Final = "PERDURE_STAGE_DIR"
-GRACE_S: Final = 0.5
+GRACE_S: Final = 1.0
 SETTLE_S: Final = 0.1
 """How long what a command left may still write, for example a `tee` at the end of its output."""
 

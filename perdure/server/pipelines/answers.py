@@ -70,8 +70,8 @@ def recorded_label(question: GateQuestion, recorded: Any) -> Any:
 
 def _by(question: GateQuestion, recorded: Any, told: Callable[[Option], str]) -> Any:
     names = {option.text: told(option) for option in question.options}
-    if isinstance(recorded, list):
-        return [names.get(one, one) for one in recorded]
+    if isinstance(recorded, list):  # in the order of the file, as the gate takes it up
+        return [name for text, name in names.items() if text in recorded]
     return names.get(recorded, recorded)
 
 

@@ -114,6 +114,7 @@ _REFUSALS: Final[dict[tuple[str, str], tuple[int, ...]]] = {
     ("GET", "/status"): (404,),
     ("POST", f"{_RUN}/cancel"): (409,),
     ("POST", f"{_RUN}/resume"): (409, 422),
+    ("GET", f"{_RUN}/graph"): (422,),
     ("POST", f"{_RUN}/questions/{{question_id}}/answer"): (409, 422),
     ("POST", "/answer"): (404, 409, 422),
 }

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from perdure.core.errors import (
     AnswerRefusedError,
+    DefinitionError,
+    InputError,
     NotReopenableError,
     PerdureError,
     QuestionExpiredError,
@@ -28,7 +30,7 @@ from perdure.server.pipelines.loading import made
 from perdure.server.pipelines.options import read_options
 from perdure.server.pipelines.portrait import Portrait
 from perdure.server.pipelines.records import CHECKPOINT_RESUME
-from perdure.server.pipelines.requests import Refusal, no_pipeline, refused
+from perdure.server.pipelines.requests import Refusal, refused
 from perdure.server.pipelines.resume import NOT_CANCELLED, refusal_reason
 from perdure.server.pipelines.summary import pipeline_status
 from perdure.store.port import RunRow
@@ -106,7 +108,7 @@ async def resume(followed: Followed, row: RunRow, actor: str | None) -> None:
     """Resume a cancelled run by the one contract that there is.
 
     Raises:
-        Refusal: a condition does not hold (409).
+        Refusal: a condition does not hold (409), or its pipeline cannot be loaded here (422).
     """
     reason = refusal_reason(await followed.portrait(row))
     if reason is not None:
@@ -116,6 +118,8 @@ async def resume(followed: Followed, row: RunRow, actor: str | None) -> None:
             await followed.runtime.retry(row.run_id, reason=CHECKPOINT_RESUME, actor=actor or "person")
     except NotReopenableError as error:  # another resume came first
         raise Refusal(409, NOT_CANCELLED) from error
+    except (InputError, DefinitionError) as error:  # what its pipeline refers to is not there any more
+        raise refused(error) from error
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -134,7 +138,8 @@ async def answer(followed: Followed, row: RunRow, question_id: str, given: Any, 
     except (WaitNotFoundError, WaitClosedError, QuestionExpiredError, RunEndedError) as error:
         raise no_question() from error
     except AnswerRefusedError as error:
-        raise Refusal(422, error.message, field="answer", hint=error.hint) from error
+        told = f"{error.message}; {error.hint}" if error.hint else error.message
+        raise Refusal(422, told, field="answer") from error
     except PerdureError as error:
         raise refused(error, "answer") from error
 
@@ -163,11 +168,11 @@ async def pipeline_of(followed: Followed, row: RunRow) -> Pipeline:
     """The pipeline of a run.
 
     Raises:
-        Refusal: this process does not have it (404).
+        Refusal: it cannot be made here, since a file that it refers to is not there any more (422).
     """
     pipeline = await followed.library.find(row)
     if pipeline is None:
-        raise no_pipeline()
+        raise Refusal(422, "the pipeline of this run cannot be loaded here")
     return pipeline
 
 
@@ -175,9 +180,10 @@ async def svg(followed: Followed, row: RunRow) -> str:
     """The picture of a run: its graph, and what the run did in it.
 
     Raises:
-        Refusal: it cannot be drawn (422).
+        Refusal: it cannot be loaded or drawn (422).
     """
     pipeline = await pipeline_of(followed, row)
+    await followed.portrait(row)  # refuses a journal that is not what was written
     events = await followed.runtime.store.read(row.run_id)
     picture = with_run(of_document(pipeline.document), events, fold_all(row.run_id, events), has_failed=has_failed)
     try:

@@ -77,6 +77,7 @@ class PipelineRecords:
         self._strands: dict[str, _Strand] = {}
         self._fan_outs: dict[str, _FanOut] = {}
         self._outcome = "success"
+        self._failures = False
         self._ended: str | None = None
         self._made: list[Record] = []
 
@@ -134,7 +135,9 @@ class PipelineRecords:
             self._questions_updated(event)
         if status == "success":
             output = event.data.get("output")
-            passed_over = isinstance(output, dict) and bool(output.get("completed_with_failures"))
+            told = output if isinstance(output, dict) else {}
+            # That of a run with a large context is an artifact; then what the stages handed on tells.
+            passed_over = bool(told.get("completed_with_failures", self._failures))
             self._add(event, "PipelineCompleted", {"status": status, "completed_with_failures": passed_over})
             return
         error = "cancelled" if status == "cancelled" else (event.data.get("error") or {}).get("message", "")
@@ -156,6 +159,7 @@ class PipelineRecords:
             self._end_of_node(event, event.node or "", "fail", _reason(error))
             return
         told = output if isinstance(output, dict) else {}
+        self._failures = self._failures or told.get("failures") is True
         status, reason = told.get("status") or self._outcome, told.get("failure_reason") or ""
         self._end_of_node(event, event.node or "", status, reason)
 

@@ -163,7 +163,17 @@ class Reached:
         for event in self._waiting.values():
             event.set()
 
-    async def at(self, number: int) -> None:
-        """Wait until so many have come."""
-        if self.count < number and not self._over:
-            await self._waiting.setdefault(number, asyncio.Event()).wait()
+    async def at(self, number: int, *readers: asyncio.Task[Any]) -> None:
+        """Wait until so many have come; raises at once what one of those who bring them met."""
+        if self.count >= number or self._over:
+            return
+        here = asyncio.ensure_future(self._waiting.setdefault(number, asyncio.Event()).wait())
+        try:
+            while not here.done():
+                at_work = {one for one in readers if not one.done()}
+                await asyncio.wait({here, *at_work}, return_when=asyncio.FIRST_COMPLETED)
+                for one in at_work:
+                    if one.done():
+                        one.result()
+        finally:
+            here.cancel()

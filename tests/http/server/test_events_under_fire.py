@@ -56,7 +56,7 @@ async def test_streams_go_on_over_kills_of_the_service(tmp_path: Path) -> None:
                 signal = {"name": "go", "sender_id": f"go-{burst}"}
                 status, _ = await call("POST", f"/runs/{run_id}/signal", signal)
                 assert status == 202
-            await seen.at(now + EVENTS)  # in the middle of the burst
+            await seen.at(now + EVENTS, *follow)  # in the middle of the burst
             await service.kill()
         await asyncio.gather(*follow)
         assert service.kills == BURSTS
@@ -275,10 +275,10 @@ async def test_a_slow_reader_slows_nobody_and_misses_nothing(path: str, number: 
             await place.runtime.signal("go", run_id=run_id)
             await place.reaches(run_id, "completed")
             head = await place.runtime.store.feed_position()
-            await seen.at(head)
+            await seen.at(head, follow_quick, follow_slow)
             assert len(slow.found) < len(quick.found) / 2, "it was not slow"
             seen.over()
-            await seen_late.at(head)
+            await seen_late.at(head, follow_slow)
             assert slow.found == quick.found
             if number == "seq":
                 await asyncio.gather(follow_quick, follow_slow)

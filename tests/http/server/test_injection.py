@@ -53,14 +53,18 @@ TYPES = {
 }
 
 
-def drawn_with(text: str) -> str:
-    """A pipeline that bears a text wherever one can stand."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    word = f'"{escaped}"'
-    return f"""digraph Drawn {{ graph [label={word}, goal={word}]
-        start [shape=Mdiamond, label={word}]; done [shape=Msquare, label={word}]
-        ask [shape=hexagon, label={word}, prompt={word}]; work [label={word}, prompt={word}]
-        start -> ask; ask -> done [label={word}]; ask -> work [label="[R] {escaped}"]; work -> ask }}"""
+def drawn_with(*texts: str) -> str:
+    """A pipeline that bears texts wherever one can stand."""
+    words = ['"' + one.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"' for one in texts]
+    stages = "".join(
+        f"""
+        ask{number} [shape=hexagon, label={word}, prompt={word}]; work{number} [label={word}, prompt={word}]
+        start -> ask{number}; ask{number} -> done [label={word}]
+        ask{number} -> work{number} [label="[R] {word[1:]}]; work{number} -> ask{number}"""
+        for number, word in enumerate(words)
+    )
+    return f"""digraph Drawn {{ graph [label={words[0]}, goal={words[-1]}]
+        start [shape=Mdiamond, label={words[0]}]; done [shape=Msquare, label={words[0]}] {stages} }}"""
 
 
 def check_svg(text: str) -> None:
@@ -86,10 +90,10 @@ def check_headers(answer: httpx2.Response) -> None:
     assert "unsafe" not in policy
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:30]))
-async def test_a_text_is_nothing_but_a_text_in_every_format(text: str) -> None:
+@pytest.mark.parametrize("first", range(0, len(TEXTS), 4))
+async def test_a_text_is_nothing_but_a_text_in_every_format(first: int) -> None:
     async with served() as place:
-        answer = await place.client.post("/pipelines", json={"dot": drawn_with(text)})
+        answer = await place.client.post("/pipelines", json={"dot": drawn_with(*TEXTS[first : first + 4])})
         assert answer.status_code == 202, answer.text
         path = f"/pipelines/{answer.json()['pipeline_id']}"
         for form, media_type in TYPES.items():
@@ -146,12 +150,8 @@ async def test_control_characters_end_no_line_of_the_log(
         for name in ("get_run", "head", "read"):  # whatever asks for a run meets a defect
             monkeypatch.setattr(place.runtime.store, name, None)
         caplog.set_level(logging.WARNING, logger="perdure.server")
-        answer = await place.raw(
-            b"GET /runs/x/artifacts/%0d%0aFORGED%1b[2J HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer "
-            + str(place.keys and place.keys.token).encode()
-            + b"\r\n\r\n"
-        )
-        assert answer.split()[1] == b"500"
+        status, _ = await asked(place, "GET", "/runs/x/artifacts/%0d%0aFORGED%1b[2J")
+        assert status == b"500"
     said = [record.getMessage() for record in caplog.records if record.name == "perdure.server"]
     assert any("FORGED" in one for one in said)
     assert not any(HIDDEN.search(one) or "\n" in one or "\r" in one for one in said)

@@ -78,7 +78,7 @@ async def test_no_run_is_lost_and_no_effect_happens_twice_over_kills(tmp_path: P
         follow = asyncio.ensure_future(feed.to_end())
         senders = [asyncio.ensure_future(campaign.send()) for _ in range(CONNECTIONS)]
         await asyncio.gather(campaign.kill(KILLS), *senders)
-        await campaign.completed.at(RUNS)
+        await campaign.completed.at(RUNS, follow)
         assert (service.kills, feed.connections) == (KILLS, KILLS + 1)
         assert campaign.resent > 0, "no kill ever cut a request"
         follow.cancel()

@@ -38,8 +38,10 @@ async def test_a_parent_that_waits_for_its_child_gives_it_the_only_place(store_p
     limits = quick(concurrency=1, linger_s=3600.0)
     async with running(on_disk(store_path), parent, listen, limits=limits) as runtime:
         handle = await runtime.start(parent)
-        while not (await runtime.store.count_runs()).get("waiting", 0) == 2:
-            await asyncio.sleep(0.01)
+        with runtime.hub.watch(None) as grown:
+            while (await runtime.store.count_runs()).get("waiting", 0) != 2:
+                await grown.wait()
+                grown.clear()
         (child,) = [row for row in await runtime.runs() if row.workflow == "listen"]
         await runtime.run(child.run_id).signal("go", 7)
         assert await handle.result() == 7
