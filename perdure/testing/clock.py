@@ -36,6 +36,8 @@ LONGEST_OWN_S: Final = 30.0
 TURNS: Final = 100
 """How many turns stand for 'nothing is ready' in an event loop that does not say what is."""
 BLINK_S: Final = 0.0005
+LAST_CHANCE_S: Final = 1.0
+"""How long what is awaited may take by itself, for example to read the store, when the engine has nothing left to do."""
 
 UnderWay = Callable[[], list[Activity]]
 
@@ -177,6 +179,8 @@ class VirtualClock:
                 if task.done():
                     return task.result()
                 timer = self._next()
+                if timer is None and (await asyncio.wait({task}, timeout=LAST_CHANCE_S))[0]:
+                    continue
                 if timer is None or timer.due_ms > end_ms:
                     raise NotSettledError(
                         "no timer is left, and it is still not there" if timer is None else "it takes longer than that",

@@ -28,6 +28,7 @@ from perdure.pipeline.commands.exits import exit_of, reap
 from perdure.pipeline.commands.strays import MARK
 
 # `read` ends with the pipe. The group's number is written in one line; it is missing only if the end came before it.
+# Then it is that of whatever carries the mark: a command is started as the leader of a group of its own.
 _SCRIPT: Final = """
 trap '' HUP INT QUIT TERM
 read -r group
@@ -38,7 +39,12 @@ for round in 1 2 3 4 5 6 7 8; do
     test -n "$found" || exit 0
     for place in $found; do
         place=${place#/proc/}
-        kill -s KILL "${place%/environ}"
+        place=${place%/environ}
+        if test -z "$group"; then
+            group=$(sed -n '$s/.*) [A-Z] [0-9]* \\([0-9][0-9]*\\) .*/\\1/p' "/proc/$place/stat")
+            test "${group:-0}" -gt 1 && kill -s KILL -- "-$group"
+        fi
+        kill -s KILL "$place"
     done
 done
 """

@@ -170,6 +170,19 @@ def test_a_command_ends_with_the_process_that_ran_it(tmp_path: Path) -> None:
     assert ends(written_id(tmp_path, "child"))
 
 
+def test_a_command_ends_with_a_process_that_died_before_it_had_named_the_group(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    script = "trap '' TERM HUP; echo $$ > pid; env -i sleep 100 & echo $! > child; echo > go; wait"
+    dying = "from perdure.pipeline.commands import guard, running\n"
+    dying += "guard.Guard.watch = lambda *_: (open('go').read(), os.kill(os.getpid(), 9))\n"
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    program = WORKER.replace("script = sys.argv[1]\n", dying + "script = sys.argv[1]\n")
+    worker = subprocess.run([sys.executable, "-c", program, script], cwd=tmp_path, env=environ, check=False)
+    assert worker.returncode == -signal.SIGKILL
+    assert ends(written_id(tmp_path))
+    assert ends(written_id(tmp_path, "child"))
+
+
 def test_what_left_the_group_ends_with_the_process_that_ran_the_command(tmp_path: Path) -> None:
     killed_worker(tmp_path, "setsid sh -c 'echo $$ > pid; echo > ready; exec sleep 100' & wait")
     assert ends(written_id(tmp_path))
