@@ -184,5 +184,5 @@ def _question(view: QuestionView) -> Question:
         keys=view.keys,
         approve=view.approve,
         hash=view.hash,
-        declinable=view.raw.get("declinable") is True,
+        declinable=view.declinable,
     )

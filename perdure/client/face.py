@@ -65,7 +65,7 @@ def command_key(key: str | None) -> str:
     """
     if key is None:
         return secrets.token_hex(16)
-    if not key.isascii() or key != key.strip():
+    if not isinstance(key, str) or not key.isascii() or key != key.strip():
         raise InputError("an idempotency key is ASCII, without spaces around it", field="idempotency_key")
     return check_key(key, field="idempotency_key")
 
@@ -90,7 +90,10 @@ def path_of(*parts: str) -> str:
     for part in parts:
         if not isinstance(part, str) or part in ("", ".", ".."):
             raise NotFoundError(f"there is no {part!r}")
-    return "/" + "/".join(quote(part, safe="") for part in parts)
+    try:
+        return "/" + "/".join(quote(part, safe="") for part in parts)
+    except UnicodeEncodeError as error:  # half a character
+        raise NotFoundError(f"there is no {parts[-1]!r}") from error
 
 
 def given(**members: Any) -> dict[str, Any]:

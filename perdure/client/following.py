@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from typing import Any, Final
 import orjson
 
 from perdure.client.transport import Ask, Cut, Query, Transport, Trial
-from perdure.core.errors import ReplyInvalidError
+from perdure.core.errors import ClientClosedError, ReplyInvalidError
 from perdure.core.event_stream import EventStream, StreamEvent
 
 MOST_EVENT_BYTES: Final = 1 << 27
 """Bytes of one event; more is refused. No recorded value has more than half of it."""
+
+STEADY_S: Final = 5.0
+"""A connection that stood for so long was none that failed, though nothing may have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,32 @@ async def follow(
         query: beside where it begins.
         without_gaps: ids follow one another; where one is missing, the stream is opened again.
         has_ended: asked with the last id whenever the server ends the stream; it is opened again until this is true.
+
+    Raises:
+        ClientClosedError: the client was closed meanwhile.
     """
+    frames = _followed(transport, path, after, query or {}, without_gaps, has_ended)
+    streams = transport.streams
+    streams.add(frames)
+    async with aclosing(frames):
+        async for frame in frames:
+            yield frame
+    if transport.streams is not streams:
+        raise ClientClosedError("the client was closed")
+
+
+async def _followed(
+    transport: Transport,
+    path: str,
+    after: int,
+    query: Query,
+    without_gaps: bool,
+    has_ended: Callable[[int], Awaitable[bool]] | None,
+) -> AsyncGenerator[Frame, None]:
     trial, place = transport.trial(), after
     while True:
         headers = {"last-event-id": str(place)}
-        ask = Ask("GET", path, {"stream": True, **(query or {})}, headers=headers)
+        ask = Ask("GET", path, {"stream": True, **query}, headers=headers)
         try:
             async with aclosing(_frames(transport, ask, trial)) as frames:
                 async for frame in frames:
@@ -79,15 +104,20 @@ async def _frames(transport: Transport, ask: Ask, trial: Trial) -> AsyncGenerato
     events = EventStream(MOST_EVENT_BYTES)
     told: str | None = None
     async with transport.stream(ask) as pieces:
-        async for piece in pieces:
-            for event in events.feed(piece):
-                yield _frame(event)
-                told = event.id or told
-            if events.last_id is not None and events.last_id != told:
-                told = events.last_id
-                yield Frame(_id(told), "", {})
-            if not piece.strip(b":\r\n ") and piece:
-                trial.succeeded()  # a heartbeat: the line is alive
+        opened_s = time.monotonic()
+        try:
+            async for piece in pieces:
+                for event in events.feed(piece):
+                    yield _frame(event)
+                    told = event.id or told
+                if events.last_id is not None and events.last_id != told:
+                    told = events.last_id
+                    yield Frame(_id(told), "", {})
+                if not piece.strip(b":\r\n ") and piece:
+                    trial.succeeded()  # a heartbeat: the line is alive
+        finally:
+            if time.monotonic() - opened_s >= STEADY_S:
+                trial.succeeded()
 
 
 def _frame(event: StreamEvent) -> Frame:

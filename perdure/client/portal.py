@@ -5,21 +5,24 @@ Any number of threads may call through it at once.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from perdure.client.client import Client
-from perdure.core.errors import ClientClosedError
+from perdure.core.errors import ClientClosedError, StateError
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
 T = TypeVar("T")
+FORKED: Final = "make a client in each process"
 
 
 class ClientPortal:
@@ -33,18 +36,32 @@ class ClientPortal:
         self.client = client
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()
+        self._process_id = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can be called."""
+        return self._portal is not None and os.getpid() == self._process_id
 
     def open(self) -> None:
-        """Start the loop, and open the client in it."""
+        """Start the loop, and open the client in it.
+
+        Raises:
+            StateError: it is open.
+        """
         from anyio.from_thread import start_blocking_portal
 
+        if self._portal is not None:
+            raise StateError("the client is open already")
+        self._process_id = os.getpid()
         self._portal = self._stack.enter_context(start_blocking_portal("asyncio", name="perdure-client"))
         self.call(self.client.__aenter__)
 
     def close(self) -> None:
         """Close the client, end the calls of other threads, and end the loop."""
         portal, stack = self._portal, self._stack.pop_all()
-        if portal is None:
+        if portal is None or os.getpid() != self._process_id:  # a fork has no thread to end
+            self._portal = None
             return
         with stack:
             self.call(self.client.aclose)
@@ -60,6 +77,8 @@ class ClientPortal:
         portal = self._portal
         if portal is None:
             raise ClientClosedError("the client is not open")
+        if os.getpid() != self._process_id:  # the thread of the loop is in the other process: nobody would answer
+            raise ClientClosedError("the client was opened by the process that this one was forked from", hint=FORKED)
         try:
             future = portal.start_task_soon(functools.partial(method, *args, **kwargs))
         except RuntimeError as error:  # another thread ended it in this moment
@@ -73,24 +92,52 @@ class ClientPortal:
 
 
 class BlockingIterator(Generic[T]):
-    """What comes, one after the other; waiting for the next one blocks. Closed when it is left or forgotten."""
+    """What comes, one after the other; waiting for the next one blocks. Closed when it is left or forgotten.
+
+    Several threads may take from one: each of them gets the next that nobody has.
+    """
 
     def __init__(self, portal: ClientPortal, source: AsyncGenerator[T, None]) -> None:
         self._portal = portal
         self._source = source
+        self._turn = asyncio.Lock()
+        self._waiting: asyncio.Future[T] | None = None
+        self._closed = False
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
         try:
-            return self._portal.call(self._source.__anext__)
+            return self._portal.call(self._next)
         except StopAsyncIteration:
             raise StopIteration from None
 
     def close(self) -> None:
-        """Close the connection behind it."""
-        self._portal.call(self._source.aclose)
+        """Close the connection behind it; another thread that waits for the next one is told that there is none."""
+        if self._portal.is_open:
+            self._portal.call(self._close)
+
+    async def _next(self) -> T:
+        async with self._turn:
+            if self._closed:
+                raise StopAsyncIteration
+            self._waiting = asyncio.ensure_future(anext(self._source))
+            try:
+                return await self._waiting
+            except asyncio.CancelledError:
+                if self._closed:
+                    raise StopAsyncIteration from None
+                raise
+            finally:
+                self._waiting = None
+
+    async def _close(self) -> None:
+        self._closed = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        async with self._turn:
+            await self._source.aclose()
 
     def __enter__(self) -> Self:
         return self

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import AsyncGeneratorType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -25,6 +27,7 @@ from perdure.core.errors import (
     PerdureError,
     ReplyInvalidError,
     ServerUnreachableError,
+    StateError,
 )
 from perdure.core.policies import Backoff
 from perdure.core.version import VERSION
@@ -142,9 +145,16 @@ class Transport:
         if address.token is not None:
             self._headers["authorization"] = f"Bearer {address.token}"
         self._client: httpx2.AsyncClient | None = None
+        self.streams: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
 
     async def open(self) -> None:
-        """Be ready to send."""
+        """Be ready to send.
+
+        Raises:
+            StateError: it is open.
+        """
+        if self._client is not None:
+            raise StateError("the client is open already")
         self._client = httpx2.AsyncClient(
             headers=self._headers,
             timeout=self._timeout,
@@ -156,6 +166,10 @@ class Transport:
     async def close(self) -> None:
         """Close all connections; streams that are being read end."""
         client, self._client = self._client, None
+        streams, self.streams = tuple(self.streams), weakref.WeakSet()
+        for stream in streams:
+            if isinstance(stream, AsyncGeneratorType) and not stream.ag_running:  # nobody waits for it, to close it
+                await stream.aclose()
         if client is not None:
             await client.aclose()
 
@@ -289,16 +303,25 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
 
 
 def query_of(query: Query) -> httpx2.QueryParams:
-    """The pairs of a query, in their order."""
+    """The pairs of a query, in their order.
+
+    Raises:
+        InputError: one of them can be no part of a query.
+    """
     pairs: list[tuple[str, str | int | float | bool | None]] = []
     for name, value in query.items():
         if isinstance(value, bool):
             pairs.append((name, "true" if value else "false"))
         elif isinstance(value, str | int):
             pairs.append((name, str(value)))
-        elif value is not None:
+        elif isinstance(value, list | tuple):
             pairs += [(name, one) for one in value]
-    return httpx2.QueryParams(pairs)
+        elif value is not None:
+            raise InputError(f"{name} takes a text or a whole number, not {value!r}", field=name)
+    try:
+        return httpx2.QueryParams(pairs)
+    except UnicodeEncodeError as error:
+        raise InputError("what is asked for is no text: it holds half a character", field="query") from error
 
 
 async def _whole(response: httpx2.Response, most_bytes: int) -> bytes:

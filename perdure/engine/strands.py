@@ -26,6 +26,9 @@ Stop = Literal["cancel", "pause", "park", "drain", "evict", "lost", "failed"]
 _RANK: Final[dict[Stop, int]] = {"evict": 0, "pause": 1, "park": 1, "failed": 1, "drain": 2, "cancel": 3, "lost": 4}
 """Which reason to stop takes the place of an earlier one: a cancel does not wait for what a pause would let end."""
 
+SOON_MS: Final = 1000
+"""A run whose timer is due within this keeps its place: to take it up again would cost more."""
+
 
 class Strands:
     """The strands of one execution.
@@ -60,6 +63,7 @@ class Strands:
         self.pausing = 0
         self._permit_waiters: list[asyncio.Future[None]] = []
         self._woken = False
+        self._due_ms = NEVER
         self._linger: Timer | None = None
         self._grace: asyncio.TimerHandle | Timer | None = None
         self._background: dict[asyncio.Task[Any], None] = {}
@@ -188,6 +192,7 @@ class Strands:
         self.suspended = True
         self._woken = False
         due_ms = min((w.deadline_ms for w in self.waiters.values() if w.deadline_ms is not None), default=NEVER)
+        self._due_ms = due_ms
         draft = self.services.draft(
             kinds.RUN_SUSPENDED,
             b'{"due_ms":%s}' % (b"null" if due_ms == NEVER else b"%d" % due_ms),
@@ -207,12 +212,13 @@ class Strands:
             self.services.due()  # this one's place is free
 
     async def give_way(self) -> bool:
-        """Let go of a run that merely waits, because others need its place; whether it did."""
+        """Let go of a run that merely waits, and for longer than a moment, because others need its place; whether it
+        did."""
         try:
             await self.log.barrier()
         except PerdureError:
             return False
-        if self.suspended and self.stopping is None:
+        if self.suspended and self.stopping is None and self._due_ms - self.services.clock.now_ms() > SOON_MS:
             self._let_go()
         return self.stopping is not None
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import re
+import time
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.core.errors import PerdureError
 from perdure.server.access import SAFE, is_open, scope_for
+from perdure.server.keys import KeyRing
 from perdure.server.methods import methods_of
 from perdure.server.nesting import deeper_than
 from perdure.server.rates import Buckets, Rate
@@ -44,6 +46,8 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 """Of a request's address and headers together."""
 MAX_FIELDS: Final = 100
 """How many headers a request may have."""
+KEY_HOLDS_S: Final = 0.5
+"""For how long a key that admitted a stream is taken to be still good: a key that is revoked, or expires, ends it."""
 LINGER_S: Final = 1.0
 LINGER_BODIES: Final = 10
 """How long, and for how many bodies' length, a body that is too large is read on after its refusal: its sender may not
@@ -79,7 +83,8 @@ class Gate:
                 return
             await self._app(scope, receive, send)
             return
-        await self._answer(scope, receive, _Outgoing(send), refused)
+        outgoing = _Outgoing(send, self._settings.keys, scope.get("state", {}).pop("token", None))
+        await self._answer(scope, receive, outgoing, refused)
 
     async def _answer(self, scope: Scope, receive: Receive, send: _Outgoing, refused: Json | None) -> None:
         try:
@@ -97,6 +102,9 @@ class Gate:
                     await self._app(scope, _replayed(b"", receive), send)
                     return
             await refused(scope, receive, send)
+        except _KeyEnded:
+            logger.info("%s %s: the key that admitted it is no longer good", scope["method"], _address(scope))
+            await send.end()
         except PerdureError as error:  # of a stream, or of a route that met it after its answer began
             logger.warning("%s %s: %s", scope["method"], _address(scope), cleaned(str(error)))
             if send.started:
@@ -140,7 +148,7 @@ class Gate:
             return Json({"error": "authentication is required"}, 401, {"www-authenticate": "Bearer"})
         if not key.may(needed):
             return Json({"error": f"the key lacks the scope {needed}", "scope": needed}, 403)
-        state["actor"] = f"service:{key.name}"
+        state["actor"], state["token"] = f"service:{key.name}", token.strip()
         return self._within_rate(key.name, key.rate or self._settings.rate)
 
     def _within_rate(self, name: str, rate: Rate | None) -> Json | None:
@@ -211,11 +219,26 @@ class Gate:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Outgoing:
-    """Sends, with the headers of the service, and knows whether the answer has begun."""
+class _KeyEnded(Exception):
+    """The key that admitted a request is good for nothing any more, and its answer goes on."""
 
-    def __init__(self, send: Send) -> None:
+
+class _Outgoing:
+    """Sends, with the headers of the service, and knows whether the answer has begun.
+
+    An answer that goes on and on ends when its key does: whoever streams sends something every few seconds.
+
+    Args:
+        send: see ASGI.
+        keys: of the service.
+        token: that was admitted; `None` where none is asked for.
+    """
+
+    def __init__(self, send: Send, keys: KeyRing | None, token: str | None) -> None:
         self._send = send
+        self._keys = keys if token is not None else None
+        self._token = token or ""
+        self._looked_s = time.monotonic()
         self.started = False
 
     async def __call__(self, message: Message) -> None:
@@ -224,7 +247,20 @@ class _Outgoing:
             fields: list[tuple[bytes, bytes]] = message["headers"]
             there = {name.lower() for name, _ in fields}
             fields.extend(field for field in FIELDS if field[0] not in there)
+        elif self._keys is not None and message.get("more_body", False):
+            self._look(self._keys)
         await self._send(message)
+
+    def _look(self, keys: KeyRing) -> None:
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= KEY_HOLDS_S:
+            if keys.find(self._token) is None:
+                raise _KeyEnded
+            self._looked_s = now_s
+
+    async def end(self) -> None:
+        """End an answer that has begun."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def host_name(host: str) -> str:

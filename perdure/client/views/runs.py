@@ -209,6 +209,7 @@ class Question(View):
         step: the key of the step in doubt.
         approve: what is to be approved.
         hash: of that; an answer names the hash that its author saw.
+        declinable: `false` is an answer, too, where one choice alone is to be confirmed.
     """
 
     run_id: str
@@ -224,6 +225,7 @@ class Question(View):
     step: str | None = None
     approve: Any = None
     hash: str | None = None
+    declinable: bool = False
 
 
 @dataclass(frozen=True)

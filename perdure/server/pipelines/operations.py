@@ -17,9 +17,11 @@ from perdure.core.errors import (
     RunConflictError,
     RunEndedError,
     RunFailed,
+    RunNotFoundError,
     WaitClosedError,
     WaitNotFoundError,
 )
+from perdure.engine.runtime import Runtime
 from perdure.journal.fold import fold_all
 from perdure.pipeline.definition import Pipeline
 from perdure.pipeline.drawing import DrawingError, of_document, with_run, write_svg
@@ -95,13 +97,24 @@ async def cancel(followed: Followed, row: RunRow, actor: str | None) -> None:
         await runtime.cancel(run_id, reason=CANCELLED, actor=actor or "person")
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
-            with suppress(RunCancelled, RunFailed):
-                await runtime.run(run_id).result(wait_parked=True)
+            await _until_gone(runtime, run_id)
     except TimeoutError as error:
         raise Refusal(503, "the cancel is durable, but the pipeline has not stopped yet") from error
     state = (await followed.portrait(row)).state
     if state.status != CANCELLED:
         raise Refusal(409, "pipeline already finished", status=pipeline_status(state))
+
+
+async def _until_gone(runtime: Runtime, run_id: str) -> None:
+    """Wait until a run has ended, and, where it was cancelled, the children that the cancel went down to."""
+    handle = runtime.run(run_id)
+    with suppress(RunCancelled, RunFailed):
+        await handle.result(wait_parked=True)
+    state = await handle.fold()
+    if state.status == CANCELLED:
+        for child_id in state.live_children():
+            with suppress(RunNotFoundError):  # its spawn was cut off
+                await _until_gone(runtime, child_id)
 
 
 async def resume(followed: Followed, row: RunRow, actor: str | None) -> None:

@@ -109,9 +109,17 @@ async def test_what_cannot_be_sent_is_refused_before_it_is() -> None:
             await client.start("w", {"x": float("nan")})
         with pytest.raises(ValueRefusedError):
             await client.answer("r", object())
-        for key in ("", "a/b", "ü", " a", "x" * 201):
+        for key in ("", "a/b", "ü", " a", "x" * 201, cast("str", 5)):
             with pytest.raises(InputError):
                 await client.pause("r", idempotency_key=key)
+        with pytest.raises(InputError):
+            await client.runs_page(created_after_ms=cast("int", 1.5))
+        with pytest.raises(InputError):
+            await client.runs_page(workflow="\ud800")
+        with pytest.raises(NotFoundError):
+            await client.workflow("\ud800")
+        with pytest.raises(NotFoundError):
+            await client.answer("r", "yes", wait_id="\ud800")
         with pytest.raises(InputError):
             await client.start("w", id="a", idempotency_key="b")
         with pytest.raises(InputError):

@@ -47,6 +47,21 @@ async def test_a_parent_that_waits_for_its_child_gives_it_the_only_place(store_p
         assert await handle.result() == 7
 
 
+async def test_a_run_that_goes_on_in_a_moment_keeps_its_place() -> None:
+    begun: list[int] = []
+
+    @workflow
+    async def nap(run: Run, number: int) -> int:
+        begun.append(number)
+        await run.sleep(0.05)
+        return number
+
+    async with running(memory(), nap, limits=quick(concurrency=1, linger_s=3600.0)) as runtime:
+        handles = [await runtime.start(nap, number=number) for number in range(5)]
+        assert [await handle.result() for handle in handles] == list(range(5))
+    assert sorted(begun) == list(range(5))
+
+
 async def test_what_is_executed_keeps_its_place_and_others_stay_pending() -> None:
     began, go = asyncio.Event(), asyncio.Event()
     at_once, most = 0, 0
