@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,13 @@ class Place:
         order = {"what": "send", "count": count, "connections": connections, "keep_ids": keep_ids}
         load = self._load(order, requests)
         return (lambda: _result(load)) if beside else _result(load)
+
+    def given(self, path: str) -> Any:
+        """The JSON that stands at a path."""
+        asked = urllib.request.Request(f"http://{self._facts['host']}:{self._facts['port']}{path}")
+        asked.add_header("authorization", f"Bearer {self._facts['token']}")
+        with urllib.request.urlopen(asked) as answer:
+            return json.load(answer)
 
     def follow(self, *requests: Request, timed: bool = False) -> Callable[[], Any]:
         """Open streams in another process; returns when all have begun, and what is returned waits for their ends."""
@@ -214,7 +222,7 @@ def latency() -> dict[str, float]:
         took_ms: list[float] = []
         seconds: list[float] = []
         for run_id, marks in zip(ids, ends()["marks"], strict=True):
-            committed = _given(place, f"/marks/{run_id}")["commits"]
+            committed = place.given(f"/marks/{run_id}")["commits"]
             seqs = [seq for seq, _ in committed]
             came = {int(seq): at for seq, at in marks.items() if int(seq) > (seqs[0] if seqs else 0)}
             took_ms += [(at - committed[bisect.bisect_left(seqs, seq)][1]) / 1e6 for seq, at in came.items()]
@@ -227,17 +235,6 @@ def latency() -> dict[str, float]:
     }
 
 
-def _given(place: Place, path: str) -> Any:
-    """The JSON of one answer."""
-    import urllib.request
-
-    facts = place._facts
-    asked = urllib.request.Request(f"http://{facts['host']}:{facts['port']}{path}")
-    asked.add_header("authorization", f"Bearer {facts['token']}")
-    with urllib.request.urlopen(asked) as answer:
-        return json.load(answer)
-
-
 def readers() -> dict[str, float]:
     """Many readers of one run: that each gets every event is checked by the readers."""
     with perdure() as place:
@@ -246,7 +243,7 @@ def readers() -> dict[str, float]:
         ends = place.follow(*[("GET", f"/runs/{run_id}/events?stream=true", "")] * READERS, timed=True)
         go(place, [run_id])
         told = ends()
-        committed = _given(place, f"/marks/{run_id}")["commits"]
+        committed = place.given(f"/marks/{run_id}")["commits"]
         resident = place.resident_mb()
     seqs = [seq for seq, _ in committed]
     last = set(told["last"])
@@ -276,7 +273,7 @@ def memory(runs: int) -> dict[str, float]:
             place.send(ADD, count=runs // SAMPLES, connections=CONNECTIONS)
             found.append(place.resident_mb())
         took_s = time.perf_counter() - began
-        counted = _given(place, "/runs?status=completed&limit=1")
+        counted = place.given("/runs?status=completed&limit=1")
         assert counted["runs"]
     return {
         f"memory after {runs:,} runs, MB": found[-1],

@@ -8,7 +8,8 @@ DEFAULT_LEVEL: Final = "info"
 
 
 def set_up_logs(form: str | None, level: str | None) -> None:
-    """Set up the logs; without either option they are left as Python has them, which shows warnings alone.
+    """Set up the logs; without either option they are left as Python has them: then the engine says
+    nothing, and of authors' logs warnings are shown.
 
     Args:
         form: `text` or `json`; text if only the level was given.

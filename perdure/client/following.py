@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from perdure.client.transport import Ask, Cut, Query, Transport, Trial
+from perdure.client.transport import Ask, Cut, Query, Transport, Trial, is_running
 from perdure.core.errors import ClientClosedError, ReplyInvalidError
 from perdure.core.event_stream import EventStream, StreamEvent
 
@@ -61,11 +61,17 @@ async def follow(
     frames = _followed(transport, path, after, query or {}, without_gaps, has_ended)
     streams = transport.streams
     streams.add(frames)
-    async with aclosing(frames):
-        async for frame in frames:
-            yield frame
-    if transport.streams is not streams:
-        raise ClientClosedError("the client was closed")
+    try:
+        while transport.streams is streams:
+            frame = await anext(frames, None)
+            if frame is None and transport.streams is streams:
+                return
+            if frame is not None:
+                yield frame
+    finally:
+        if not is_running(frames):  # else the client is just closing it
+            await frames.aclose()
+    raise ClientClosedError("the client was closed")
 
 
 async def _followed(

@@ -116,9 +116,8 @@ class Pipelines(Face):
         Raises:
             NotFoundError: there is none.
             ConflictError: a condition does not hold; the message says which.
-            OutcomeUnknownError: an answer was lost, and the same again was refused.
         """
-        return PipelineRef.read(await self._post(_path(pipeline_id, "resume"), {}, once=True))
+        return PipelineRef.read(await self._post(_path(pipeline_id, "resume"), {}))
 
     async def pipeline_graph(self, pipeline_id: str, format: GraphFormat = "svg") -> str:
         """The graph of a pipeline, as text in one of five formats.
@@ -137,21 +136,23 @@ class Pipelines(Face):
         """
         return list(_Questions.read(await self._get(_path(pipeline_id, "questions"))).questions)
 
-    async def answer_pipeline(self, pipeline_id: str, question_id: str, answer: Any) -> PipelineRef:
+    async def answer_pipeline(
+        self, pipeline_id: str, question_id: str, answer: Any, *, idempotency_key: str | None = None
+    ) -> PipelineRef:
         """Answer an open question of a pipeline.
 
         Args:
             pipeline_id: the pipeline.
             question_id: the question.
             answer: a key, a label, a target, true or false, a list of them, or text.
+            idempotency_key: the same answer under it again is recognised.
 
         Raises:
             NotFoundError: there is no such open question.
             InputError: it matches no choice; the question stays open.
-            OutcomeUnknownError: an answer of the service was lost, and the question is closed now.
         """
         path = _path(pipeline_id, "questions", question_id, "answer")
-        return PipelineRef.read(await self._post(path, {"answer": answer}, once=True))
+        return PipelineRef.read(await self._post(path, {"answer": answer}, idempotency_key))
 
     async def pipeline_checkpoint(self, pipeline_id: str) -> dict[str, Any] | None:
         """The checkpoint of a pipeline; nothing until its start stage completed.

@@ -59,10 +59,13 @@ class ClientPortal:
 
     def close(self) -> None:
         """Close the client, end the calls of other threads, and end the loop."""
-        portal, stack = self._portal, self._stack.pop_all()
-        if portal is None or os.getpid() != self._process_id:  # a fork has no thread to end
+        portal = self._portal
+        if portal is None:
+            return
+        if os.getpid() != self._process_id:  # a fork has no thread to wait for; to forget the stack would wait, too
             self._portal = None
             return
+        stack = self._stack.pop_all()
         with stack:
             self.call(self.client.aclose)
             self._portal = None

@@ -168,7 +168,7 @@ class Transport:
         client, self._client = self._client, None
         streams, self.streams = tuple(self.streams), weakref.WeakSet()
         for stream in streams:
-            if isinstance(stream, AsyncGeneratorType) and not stream.ag_running:  # nobody waits for it, to close it
+            if not is_running(stream):  # else whoever waits for what comes next closes it
                 await stream.aclose()
         if client is not None:
             await client.aclose()
@@ -285,6 +285,11 @@ class Cut(Exception):
         self.wait_s = wait_s
 
 
+def is_running(stream: AsyncGenerator[Any, None]) -> bool:
+    """Whether somebody waits for what comes next, or closes it."""
+    return isinstance(stream, AsyncGeneratorType) and stream.ag_running
+
+
 def is_loopback(url: str) -> bool:
     """Whether a URL leads to this machine itself."""
     host = urlsplit(url).hostname or ""
@@ -318,10 +323,17 @@ def query_of(query: Query) -> httpx2.QueryParams:
             pairs += [(name, one) for one in value]
         elif value is not None:
             raise InputError(f"{name} takes a text or a whole number, not {value!r}", field=name)
+    if any(isinstance(value, str) and not _is_text(value) for _, value in pairs):
+        raise InputError("what is asked for is no text: it holds half a character", field="query")
+    return httpx2.QueryParams(pairs)
+
+
+def _is_text(value: str) -> bool:
     try:
-        return httpx2.QueryParams(pairs)
-    except UnicodeEncodeError as error:
-        raise InputError("what is asked for is no text: it holds half a character", field="query") from error
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def _whole(response: httpx2.Response, most_bytes: int) -> bytes:

@@ -28,6 +28,10 @@ _ARMOUR_BEGINNING: Final = re.compile(
 )
 _ARMOUR_END: Final = re.compile("-----END [^-]*-----")
 _SPACE: Final = re.compile(r"\s")
+_KEY_MARK: Final = re.compile("|".join(map(re.escape, _MARKS[:-1])))
+_KEY_TAIL: Final = re.compile(r"[\w.-]*")
+_USER_TAIL: Final = re.compile(r"@?[^\s/?#@\"'\\]*")
+"""What a key, or what stands before the host of a URL, consists of; read backwards from the end of a text."""
 
 
 class RedactedStream:
@@ -51,19 +55,21 @@ class RedactedStream:
             text, self._skipped_until = text[end.start() :], None
         self._held += text
         ready = self._taken(self._settled(len(self._held)))
-        if len(self._held) <= max(MOST_HELD, self._redactor.longest):
-            return ready
-        return ready + self._overflow()
+        return ready if len(self._held) <= self._most() else ready + self._overflow()
 
     def end(self) -> str:
         """What was held back: nothing more comes."""
         return self._taken(len(self._held))
 
+    def _most(self) -> int:
+        return max(MOST_HELD, self._redactor.longest)
+
     def _taken(self, size: int) -> str:
         ready, self._held = self._held[:size], self._held[size:]
-        if not ready:
-            return ready
-        data = self._redactor.redact_text(ready).encode("utf-8", "surrogatepass")
+        return self._redacted(ready) if ready else ready
+
+    def _redacted(self, text: str) -> str:
+        data = self._redactor.redact_text(text).encode("utf-8", "surrogatepass")
         return redact_shapes(data).decode("utf-8", "surrogatepass")
 
     def _settled(self, place: int) -> int:
@@ -75,12 +81,27 @@ class RedactedStream:
             place = lower
 
     def _overflow(self) -> str:
-        """Let go of what was held back for too long; if it is a secret, the rest of it is left out."""
+        """Let go of what was held back for too long; if it is a secret, the rest of it is left out. What begins in it
+        later, and may go on, is held back for a while yet."""
         held = self._held
-        shown = self._taken(self._redactor.cut(held, len(held)))
-        if not held.startswith(shown):
+        size = self._redactor.cut(held, len(held))
+        if not held.startswith(self._redacted(held[:size])):
             self._skipped_until = _ARMOUR_END if _ARMOUR in held else _SPACE
-        return shown
+            return self._taken(size)
+        return self._taken(self._redactor.cut(held, _pending(held, len(held) - self._most())))
+
+
+def _pending(text: str, since: int) -> int:
+    """The first place from `since` on where something begins that goes on to the end of the text and may become the
+    shape of a secret; else the end."""
+    backwards = text[::-1]
+    tail, user = (len(text) - len(one.match(backwards)[0]) for one in (_KEY_TAIL, _USER_TAIL))  # type: ignore[index]
+    mark = _KEY_MARK.search(text, max(tail, since)) or _BEGINNING.search(text, since)
+    address = user - len(_MARKS[-1])
+    places = [mark.start()] if mark is not None else []
+    if address >= since and text.startswith(_MARKS[-1], address):
+        places.append(address)
+    return min(places, default=len(text))
 
 
 def _cut(text: str, place: int) -> int:
@@ -91,8 +112,7 @@ def _cut(text: str, place: int) -> int:
     beginning = _ARMOUR_BEGINNING.search(text, max(0, place - len(_ARMOUR)), place)
     if beginning is not None:
         place = beginning.start()
-    word = place
-    while word and not text[word - 1].isspace():
-        word -= 1
-    held = text[word:place]
+    words = text[:place].rsplit(None, 1)
+    held = words[-1] if words and not text[place - 1].isspace() else ""
+    word = place - len(held)
     return word if _MARK.search(held) or _BEGINNING.search(held) else place

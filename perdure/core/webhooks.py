@@ -86,7 +86,7 @@ def verify(
     if not any(found):
         raise WebhookSignatureError("no signature of the webhook is by a known secret")
     late_s = now_s - int(timestamp)
-    if abs(late_s) > tolerance_s:
+    if not abs(late_s) <= tolerance_s:
         when = f"{late_s:.0f} s ago" if late_s > 0 else f"{-late_s:.0f} s in the future"
         raise WebhookTimeError(f"the webhook was sent {when}; {tolerance_s:g} s are allowed")
     return message_id

@@ -15,8 +15,8 @@ from perdure.core.errors import ValueRefusedError
 from perdure.core.ids import check_key
 from perdure.core.values import codec_for
 from perdure.engine import drift
-from perdure.engine.large import by_reference
-from perdure.journal.state import DELETED
+from perdure.engine.large import by_reference, is_mark
+from perdure.journal.state import DELETED, Record
 
 if TYPE_CHECKING:
     from perdure.engine.execution import Execution
@@ -117,18 +117,18 @@ class State(MutableMapping[str, Any]):
 
     def _write(self, name: str, data: bytes | None) -> None:
         told = b"" if data is None else data  # a deletion is not the writing of null
-        self._record(
+        record = self._record(
             f"state.{name}",
             told,
             lambda: {"name": name} | ({"deleted": True} if data is None else {"value": self._value(data)}),
         )
-        self._run._scope().writes[name] = DELETED if data is None else orjson.loads(data)
+        self._run._scope().writes[name] = DELETED if data is None else _recorded(record, data)
 
     def _value(self, data: bytes) -> orjson.Fragment:
         return orjson.Fragment(by_reference(data, self._run._execution.log.keep))
 
-    def _record(self, name: str, told: bytes, payload: Callable[[], dict[str, Any]]) -> None:
-        """Record a write, unless it is recorded already; `told` is what is fingerprinted of it."""
+    def _record(self, name: str, told: bytes, payload: Callable[[], dict[str, Any]]) -> Record | None:
+        """Record a write, unless it is recorded already; `told` is what is fingerprinted of it. Returns that record."""
         run = self._run
         scope = run._scope()
         run._refuse_open(scope, name)
@@ -136,7 +136,16 @@ class State(MutableMapping[str, Any]):
         record = scope.recall(key)
         if record is not None:
             drift.check_written(run._execution, scope, key, record, "state", told)
-            return
+            return record
         run._append(
             kinds.STATE_WRITTEN, orjson.dumps({"fingerprint": sha256(told).hexdigest(), **payload()}), scope, key
         )
+        return None
+
+
+def _recorded(record: Record | None, data: bytes) -> Any:
+    """The value that a write is recorded with, or the one that is written where none is, or a large one."""
+    told = record.fact.data if record is not None and record.fact is not None else None
+    if told and "value" in told and not is_mark(told["value"]):
+        return told["value"]
+    return orjson.loads(data)

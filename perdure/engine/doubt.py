@@ -103,7 +103,8 @@ async def _probed(made: StepCall) -> dict[str, Any] | None:
     except RunAbandoned:
         raise
     except Exception as error:
-        made.append(kinds.STEP_NOTED, orjson.dumps({"note": "probe failed", "error": describe(error)}))
+        note = {"note": "probe failed", "error": describe(error)}
+        made.append(kinds.STEP_NOTED, execution.redact(orjson.dumps(note)))
         return None
     if answer is NotDone:
         resolution: dict[str, Any] = {"resolution": "not_done", "by": "probe"}
@@ -181,7 +182,8 @@ async def _try_again(made: StepCall, record: Record, delay_s: float, *, free: bo
 
 
 def _doubt_again(made: StepCall, record: Record, cause: str) -> None:
-    made.append(kinds.STEP_DOUBTED, orjson.dumps({"attempt": made.attempt, "cause": cause}))
+    payload = orjson.dumps({"attempt": made.attempt, "cause": cause})
+    made.append(kinds.STEP_DOUBTED, made.execution.redact(payload))
     record.resolution = None
 
 

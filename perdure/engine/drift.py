@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import orjson
 
 from perdure.core import kinds
+from perdure.core.canonical import canonical
 from perdure.core.errors import PerdureError, RunAbandoned
 from perdure.core.events import NEVER, IndexChange
 from perdure.core.values import differing_path
@@ -29,12 +30,11 @@ def park(execution: Execution, reason: str, message: str, detail: dict[str, Any]
     """Park the run with a named reason, and end this turn."""
     payload = {"reason": reason, "message": message, "detail": detail}
     change = IndexChange(status="paused", reason=reason, due_ms=NEVER)
-    execution.log.add(
-        execution.services.draft(kinds.RUN_PAUSED, execution.redact(orjson.dumps(payload)), change=change)
-    )
-    run_id = execution.run_id
+    recorded = execution.redact(orjson.dumps(payload))
+    execution.log.add(execution.services.draft(kinds.RUN_PAUSED, recorded, change=change))
+    run_id, told = execution.run_id, orjson.loads(recorded)["message"]
     execution.log.when_durable(
-        lambda: logger.warning("run %s: parked (%s): %s", run_id, reason, message, extra={"run_id": run_id})
+        lambda: logger.warning("run %s: parked (%s): %s", run_id, reason, told, extra={"run_id": run_id})
     )
     execution.stop("park")
     raise RunAbandoned(message)
@@ -104,6 +104,8 @@ def check_written(execution: Execution, scope: Scope, key: str, record: Record, 
         fingerprint = sha256(record.fact.payload).hexdigest()
     if record.what == what and fingerprint == sha256(data).hexdigest():
         return
+    if record.what == what and _same_but_for_secrets(execution, record, what, data):
+        return
     fact = record.fact.data if record.fact is not None else None
     recorded = fact if what == "emit" or fact is None else fact.get("value", fact.get("artifact"))
     asked = orjson.loads(data) if what != "put" and data else None
@@ -121,6 +123,20 @@ def check_written(execution: Execution, scope: Scope, key: str, record: Record, 
     }
     cause = "was recorded with another value" if record.what == what else f"was recorded as {record.what}, not {what}"
     park(execution, "drift", f"{key} in {scope.path} {cause}", detail)
+
+
+def _same_but_for_secrets(execution: Execution, record: Record, what: str, data: bytes) -> bool:
+    """Whether what is recorded is what is written again, but for secrets that were not known as such when it was
+    recorded."""
+    if not execution.services.redactor or record.fact is None or record.fact.data is None:
+        return False
+    if what == "emit":
+        recorded = record.fact.payload or b""
+    elif what == "state" and "value" in record.fact.data:
+        recorded = canonical(record.fact.data["value"])
+    else:
+        return False
+    return execution.redact(recorded) == data
 
 
 def check_scope_end(scope: Scope) -> None:

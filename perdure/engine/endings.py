@@ -11,7 +11,7 @@ from perdure.core import kinds
 from perdure.core.events import NEVER, Draft, IndexChange
 from perdure.engine.large import by_reference
 from perdure.engine.logs import logger
-from perdure.engine.observing import run_changed
+from perdure.engine.observing import MOST_CODE, run_changed
 from perdure.journal.state import RunState
 from perdure.workflow.graph import Break, Finish
 
@@ -47,7 +47,7 @@ def _ended(services: Services, state: RunState, fields: Mapping[str, Any]) -> No
     executes it."""
     if not state.terminal:
         return
-    code = str((fields.get("error") or {}).get("code", "")) or None
+    code = str((fields.get("error") or {}).get("code", ""))[:MOST_CODE] or None
     if state.status == "failed":
         logger.warning("run %s: failed (%s)", state.run_id, code, extra={"run_id": state.run_id})
     run_changed(services, state, state.status, code)

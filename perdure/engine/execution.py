@@ -315,9 +315,11 @@ class Execution(Strands):
         described = describe(error)
         if isinstance(error, MergeConflictError):
             described["details"] = dict(error.ids)
-        payload = orjson.dumps({"error": described})
-        self.log.add(self.services.draft(kinds.NODE_FAILED, self.redact(payload), node=node))
-        self._finish(node, NodeResult(name, visit, "failed", None, (), {"error": described}))
+        payload = self.redact(orjson.dumps({"error": described}))
+        self.log.add(self.services.draft(kinds.NODE_FAILED, payload, node=node))
+        self._finish(
+            node, NodeResult(name, visit, "failed", None, (), orjson.loads(payload))
+        )  # the run's end tells it too
 
     def _finish(self, node: str, result: NodeResult) -> None:
         self.active.discard(node)

@@ -27,8 +27,13 @@ def by_reference(data: bytes, keep: Callable[[ArtifactRow], None]) -> bytes:
     return b'{"$artifact":"%s"}' % name.encode()
 
 
+def is_mark(tree: Any) -> bool:
+    """Whether a payload holds the mark of an artifact in place of a value."""
+    return type(tree) is dict and len(tree) == 1 and "$artifact" in tree
+
+
 async def resolved(store: Store, tree: Any) -> Any:
     """The JSON tree that a payload holds, or that its mark refers to."""
-    if type(tree) is dict and len(tree) == 1 and "$artifact" in tree:
+    if is_mark(tree):
         return orjson.loads(await store.get_artifact(tree["$artifact"]))
     return tree

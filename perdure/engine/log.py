@@ -8,6 +8,7 @@ somebody else's command came before it in the journal; a draft that is a fact is
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -302,21 +303,21 @@ class RunLog:
             self.lost(error)
             return
         kept: list[_Entry] = []
-        withdrawn = 0
-        for entry in entries:
+        withdrawn: list[int] = []
+        for ordinal, entry in enumerate(entries, self._committed + 1):
             if entry.redecide is not None:
                 draft = entry.redecide(self.state)
                 if draft is None:
-                    withdrawn += 1
+                    withdrawn.append(ordinal)
                     if entry.future is not None and not entry.future.done():
                         entry.future.set_result(False)
                     continue
                 entry.draft = draft
             kept.append(entry)
-        self._added -= withdrawn
-        if withdrawn:
-            self._barriers = deque((max(0, ordinal - withdrawn), future) for ordinal, future in self._barriers)
-            self._notices = deque((max(0, ordinal - withdrawn), notice) for ordinal, notice in self._notices)
+        self._added -= len(withdrawn)
+        if withdrawn:  # what stands before them must be durable all the same before anybody goes on
+            self._barriers = deque((place - bisect_right(withdrawn, place), one) for place, one in self._barriers)
+            self._notices = deque((place - bisect_right(withdrawn, place), one) for place, one in self._notices)
         self._pending = kept + self._pending
         self._artifacts = self._artifacts_inflight + self._artifacts  # nothing of the refused append was kept
         self._inflight = None

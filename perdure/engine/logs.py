@@ -57,8 +57,8 @@ class HarmlessLogger(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log a record; one that a handler, a filter or its own `extra` breaks is lost."""
-        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         try:
+            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
             super().log(level, msg, *args, **kwargs)
         except Exception:
             _tell_lost()
@@ -137,7 +137,7 @@ class RunContextFilter(logging.Filter):
         execution = scope.execution
         place = {"run_id": execution.run_id, "workflow": execution.graph.name, "scope": scope.path}
         _add(record, {**place, "node": scope.node.rpartition("#")[0]})
-        return record.name.partition(".")[0] == "perdure" or not scope.replaying
+        return record.name.partition(".")[0] == "perdure" or not (scope.replaying and execution.tasks)
 
 
 def _add(record: logging.LogRecord, place: Mapping[str, object]) -> None:

@@ -7,17 +7,24 @@ crash, and of all processes that had a hand in a step only the one whose fact co
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+
+import orjson
 
 from perdure.engine.logs import logger
 
 if TYPE_CHECKING:
+    from perdure.engine.execution import Execution
     from perdure.engine.services import Services
     from perdure.engine.step_call import StepCall
     from perdure.journal.state import RunState
+    from perdure.store.port import RunRow
+
+MOST_CODE: Final = 128
+"""Characters of an error's code that are told: an author's exception may have anything for its code."""
 
 
 class FailedAttempt(NamedTuple):
@@ -119,13 +126,11 @@ async def observed(made: StepCall, execute: Callable[[StepCall], Awaitable[Any]]
     try:
         value = step.value = await execute(made)
         return value
-    except BaseException as error:
-        step.outcome, step.error = "failed", code_of(error)
-        raise
-    finally:
+    finally:  # what is told is what is recorded: the caller may be cancelled, or the run paused, directly behind that
         _tell(services.observers, "step_left", step)
         made.observed = None
         if made.settled:
+            step.outcome, step.error = ("completed", None) if made.failed is None else ("failed", made.failed)
             step.attempts = made.attempt
             step.ended_ms = services.clock.now_ms()
             execution.log.when_durable(partial(_tell, services.observers, "step_ended", step))
@@ -147,11 +152,17 @@ def _step(made: StepCall) -> ObservedStep:
     )
 
 
-def code_of(error: BaseException) -> str:
-    """The code of an exception, as it is recorded."""
-    from perdure.engine.failures import describe
+def code_of(execution: Execution, described: Mapping[str, Any]) -> str:
+    """The code of an error that is recorded, as it may be told."""
+    code: str = orjson.loads(execution.redact(orjson.dumps(str(described["code"]))))
+    return code[:MOST_CODE]
 
-    return str(describe(error)["code"])
+
+def run_parked(services: Services, row: RunRow, reason: str) -> None:
+    """Tell the observers of a run that was parked before it could be executed, and is durably so."""
+    if services.observers:
+        place = (row.run_id, row.workflow, row.version, "paused", 0, row.created_ms, services.clock.now_ms())
+        _tell(services.observers, "run_changed", ObservedRun(*place, row.parent_id, reason))
 
 
 def run_changed(services: Services, state: RunState, status: str, reason: str | None = None) -> None:

@@ -37,6 +37,7 @@ from perdure.engine.execution import Execution
 from perdure.engine.loading import load_state
 from perdure.engine.log import RunLog
 from perdure.engine.logs import logger
+from perdure.engine.observing import run_parked
 from perdure.journal.chain import genesis, hash_of
 from perdure.journal.state import RunState
 from perdure.store.port import Append, Claimed
@@ -119,7 +120,7 @@ def _interrupt(services: Services, claimed: Claimed, state: RunState, log: RunLo
     if counted and spent > services.limits.crash_budget:
         message = f"the worker was lost {spent} times in a row without a new fact"
         log.add(_pause(services, "crash_budget_spent", message, {"interruptions": spent}))
-        log.when_durable(lambda: _tell_parked(log.run_id, "crash_budget_spent", message))
+        log.when_durable(lambda: _tell_parked(services, claimed, "crash_budget_spent", message))
         return True
     return False
 
@@ -141,11 +142,13 @@ async def _park(
         head = await _last_record(services, run_id)
     draft = _pause(services, reason, message, detail)
     await services.writer.append(Append(run_id, [draft], head, claimed.row.epoch, claimed.row.owner))
-    _tell_parked(run_id, reason, message)
+    _tell_parked(services, claimed, reason, message)
 
 
-def _tell_parked(run_id: str, reason: str, message: str) -> None:
+def _tell_parked(services: Services, claimed: Claimed, reason: str, message: str) -> None:
+    run_id = claimed.row.run_id
     logger.warning("run %s: parked (%s): %s", run_id, reason, message, extra={"run_id": run_id})
+    run_parked(services, claimed.row, reason)
 
 
 async def _last_record(services: Services, run_id: str) -> Head:

@@ -16,7 +16,8 @@ from perdure.engine.current import StepInfo
 from perdure.engine.failures import arguments_of, describe
 from perdure.engine.large import by_reference
 from perdure.engine.live import Piece, Teller
-from perdure.engine.observing import ObservedStep
+from perdure.engine.logs import logger
+from perdure.engine.observing import ObservedStep, code_of
 from perdure.journal.state import Record
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class StepCall:
         "attempt",
         "data",
         "execution",
+        "failed",
         "fingerprint",
         "free_waits",
         "key",
@@ -69,6 +71,7 @@ class StepCall:
         self.teller: Teller | None = None
         self.told = 0
         self.settled = False
+        self.failed: str | None = None
         self.observed: ObservedStep | None = None
 
     # --- what is written ----------------------------------------------------------------------------------------------
@@ -105,6 +108,8 @@ class StepCall:
         """The payload of `step.completed` or `step.failed`."""
         self.settled = True
         execution = self.execution
+        if "error" in fields:
+            self.failed = code_of(execution, fields["error"])
         payload: dict[str, Any] = {"attempt": self.attempt, "fingerprint": self.fingerprint}
         payload.update(fields)
         if self.policy.effect:
@@ -197,6 +202,9 @@ class StepCall:
     def hush(self) -> None:
         """The attempt has ended: nothing more is told of it."""
         self.told = self.attempt
-        if self.teller is not None:
-            self.teller.end()
-            self.teller = None
+        teller, self.teller = self.teller, None
+        if teller is not None:
+            try:
+                teller.end()
+            except Exception:  # what was told is transient: what becomes of the call is not to depend on it
+                logger.exception("run %s: what step %s told is cut off", self.execution.run_id, self.key)

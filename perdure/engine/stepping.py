@@ -296,6 +296,8 @@ def _completed(made: StepCall, value: Any) -> Any:
         lost = revive(orjson.loads(payload), made.policy, made.execution.run_id, made.scope.path, made.key)
         raise lost from error
     execution = made.execution
+    if made.observed is not None:
+        made.observed.value = value
     recorded = by_reference(redacted, execution.log.keep)
     made.append(kinds.STEP_COMPLETED, made.fact(result=orjson.Fragment(recorded)))
     if redacted is data and is_scalar(value) and step.output.plain:
@@ -341,16 +343,18 @@ async def _retry(made: StepCall, error: BaseException, delay_s: float, *, free: 
     due_ms = execution.services.clock.now_ms() + int(delay_s * 1000)
     if free:
         made.free_waits += 1
+    described = describe(error)
     payload = {
         "attempt": made.attempt,
-        "error": describe(error),
+        "error": described,
         "due_ms": due_ms,
         "fingerprint": made.fingerprint,
         "since_ms": made.since_ms,
     } | ({"free": True} if free else {})
     made.append(kinds.STEP_RETRIED, execution.redact(orjson.dumps(payload)))
     if made.observed is not None:
-        made.observed.failed_attempts.append(FailedAttempt(made.attempt, due_ms - int(delay_s * 1000), code_of(error)))
+        code = code_of(execution, described)
+        made.observed.failed_attempts.append(FailedAttempt(made.attempt, due_ms - int(delay_s * 1000), code))
     await execution.pause_until(made.scope, due_ms)
     if not _window_over(made):
         return None

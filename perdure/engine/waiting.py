@@ -20,6 +20,7 @@ from perdure.core.events import Draft, Event, IndexChange, WaitRow
 from perdure.engine.doubt import wait_id_of
 from perdure.engine.failures import with_origin
 from perdure.engine.large import by_reference
+from perdure.journal.questions import approval_hash
 from perdure.journal.state import RunState
 
 if TYPE_CHECKING:
@@ -104,18 +105,22 @@ def _opened(execution: Execution, scope: Scope, key: str, data: dict[str, Any]) 
         data.get("deadline_ms"),
     )
     told = {name: value for name, value in data.items() if value is not None}
-    if "approve" in data.get("question", ()):
-        told["question"] = _with_reference(execution, data["question"])
+    if "approve" in told.get("question", ()):
+        told["question"] = _with_approval(execution, told["question"])
     payload = execution.redact(orjson.dumps(told))
     return execution.services.draft(
         kinds.WAIT_OPENED, payload, node=scope.node, scope=scope.path, key=key, change=IndexChange(opened=(row,))
     )
 
 
-def _with_reference(execution: Execution, question: dict[str, Any]) -> dict[str, Any]:
-    """A question whose value to approve is an artifact if it is large; the artifact then has the name of its hash."""
-    data = by_reference(canonical(question["approve"]), execution.log.keep)
-    return question | {"approve": orjson.Fragment(data)}
+def _with_approval(execution: Execution, question: dict[str, Any]) -> dict[str, Any]:
+    """A question as it is recorded with the value to approve: redacted, with the hash of just that, and an artifact of
+    that name if it is large."""
+    if "hash" in question:  # it was recorded before, and is opened again
+        return question
+    data = execution.redact(canonical(question["approve"]))
+    approve = orjson.Fragment(by_reference(data, execution.log.keep))
+    return question | {"approve": approve, "hash": approval_hash(data)}
 
 
 async def block(execution: Execution, scope: Scope, key: str, data: dict[str, Any], opened: Draft | None) -> Event:

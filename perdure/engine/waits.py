@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal, TypeVar, overload
 
 import orjson
@@ -16,7 +17,7 @@ from perdure.engine import waiting
 from perdure.engine.run_face import RunFace
 from perdure.engine.scopes import Scope
 from perdure.engine.waiting import MISSING
-from perdure.journal.questions import approval_hash, check_answer
+from perdure.journal.questions import check_answer
 
 T = TypeVar("T")
 QuestionKind = Literal["choice", "text", "confirm", "multiple"]
@@ -60,22 +61,18 @@ class Waits(RunFace):
             WaitTimeout: it timed out and there is no default.
         """
         asked = _question(text, kind, choices, keys, declinable=declinable)
-        question, approval = dict(asked), self._approval(approve)
-        if approval:
-            asked |= {"approve": approval["hash"]}
-            question |= approval
+        question = dict(asked)
+        if approve is not MISSING:
+            given = codec_for(Any).dump(approve)
+            self._execution.refuse_shape(given, "what is to be approved")
+            # As it is given: a secret that is known later makes no other question of it when the code runs again.
+            asked |= {"approve": sha256(given).hexdigest()}
+            question |= {"approve": orjson.loads(given)}
         data: dict[str, Any] = {"wait": "question", "question": question, **self._deadline(timeout)}
         if default is not MISSING:
             data |= {"has_default": True, "default": check_answer(question, default)}
         event, scope = await self._wait("ask", key, asked, data)
         return await waiting.result_of(self._execution, event, scope, f"question {text!r}")
-
-    def _approval(self, approve: Any) -> dict[str, Any]:
-        """What a question carries of the value that is to be approved: the value as it is recorded, and its hash."""
-        if approve is MISSING:
-            return {}
-        tree = orjson.loads(self._dump(approve, "what is to be approved"))
-        return {"approve": tree, "hash": approval_hash(tree)}
 
     @overload
     async def wait_for(

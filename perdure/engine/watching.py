@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from perdure.core import kinds
+from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError
 from perdure.engine.face import Face
 from perdure.engine.handle import PAGE
 from perdure.engine.large import resolved
 from perdure.engine.loading import load_state
+from perdure.engine.logs import logger
 from perdure.journal.state import RunState, Wait
 from perdure.store.port import Append, FeedEntry, OpenWait, RunFilter, RunRow
 
@@ -62,19 +64,30 @@ class Watching(Face):
         return await self.store.list_runs(where or RunFilter())
 
     async def questions(self, run_id: str | None = None) -> list[Question]:
-        """Open questions, oldest first; of one run or of all."""
+        """Open questions, oldest first; of one run or of all.
+
+        Of all, those that cannot be read are left out and logged: they harm no other.
+
+        Raises:
+            CorruptRecordError, ArtifactNotFoundError: those of the run that was named cannot be read.
+        """
         found: list[Question] = []
-        states: dict[str, RunState] = {}
+        states: dict[str, RunState | None] = {}
         for place in await self.store.open_waits(kind="question", run_id=run_id):
-            if place.run_id not in states:
-                loaded = await load_state(self.store, place.run_id)
-                if loaded is None:
-                    continue
-                states[place.run_id] = loaded[0]
-            wait = states[place.run_id].waits.get(place.wait.wait_id)
-            if wait is None or wait.closed is not None:
-                continue
-            found.append(await self._question(place, wait))
+            try:
+                if place.run_id not in states:
+                    states[place.run_id] = None
+                    loaded = await load_state(self.store, place.run_id)
+                    states[place.run_id] = loaded[0] if loaded is not None else None
+                state = states[place.run_id]
+                wait = state.waits.get(place.wait.wait_id) if state is not None else None
+                if wait is not None and wait.closed is None:
+                    found.append(await self._question(place, wait))
+            except (ArtifactNotFoundError, CorruptRecordError) as error:
+                if run_id is not None:
+                    raise
+                about = {"run_id": place.run_id}
+                logger.error("run %s: its questions cannot be read: %s", place.run_id, error, extra=about)
         return found
 
     async def _question(self, place: OpenWait, wait: Wait) -> Question:

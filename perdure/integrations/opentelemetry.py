@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 NAME: Final = "perdure"
 ENDED: Final = ("completed", "failed", "cancelled")
+MOST_NAMES: Final = 1000
+"""How many workflows, steps, models and codes of errors metrics tell apart."""
+OTHER: Final = "_OTHER"
+"""What stands for the names beyond that, as in OpenTelemetry's conventions."""
 _NS_IN_MS: Final = 1_000_000
 
 _wanted: ContextVar[tuple[int, int] | None] = ContextVar("perdure_span", default=None)
@@ -57,6 +61,7 @@ class OpenTelemetry:
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
         self._tracer_provider = tracer_provider
+        self._made: tuple[trace.TracerProvider, trace.Tracer] | None = None
         self._meters = _Meters(metrics.get_meter(NAME, VERSION, meter_provider))
         self._open: WeakKeyDictionary[ObservedStep, _Open] = WeakKeyDictionary()
 
@@ -140,6 +145,12 @@ class OpenTelemetry:
 
     def _tracer(self) -> trace.Tracer:
         provider = self._tracer_provider or trace.get_tracer_provider()
+        if self._made is None or self._made[0] is not provider:  # asking the SDK resets the process's warning filters
+            self._made = provider, self._named(provider)
+        return self._made[1]
+
+    @staticmethod
+    def _named(provider: trace.TracerProvider) -> trace.Tracer:
         tracer = provider.get_tracer(NAME, VERSION)
         otherwise = getattr(tracer, "id_generator", None)  # the SDK's have one; for others the ids are their own
         if otherwise is not None and not isinstance(otherwise, _HashedIds):
@@ -211,10 +222,26 @@ def _started(tracer: trace.Tracer, name: str, ids: tuple[int, int], *, within: C
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
+class _Names:
+    """The first names that come; all others are one. What metrics are divided by is kept as long as the process lives,
+    and pipelines that are submitted bring names of their own."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def of(self, name: str) -> str:
+        if name not in self._known:
+            if len(self._known) >= MOST_NAMES:
+                return OTHER
+            self._known.add(name)
+        return name
+
+
 class _Meters:
     """What is counted and measured."""
 
     def __init__(self, meter: metrics.Meter) -> None:
+        self._workflows, self._steps_named, self._models, self._errors = _Names(), _Names(), _Names(), _Names()
         self._steps = meter.create_counter("perdure.steps", "{step}", "Steps whose fact is durable")
         self._step_s = meter.create_histogram("perdure.step.duration", "s", "From its first attempt to its fact")
         self._runs = meter.create_counter("perdure.runs", "{run}", "Changes of a run's status in this process")
@@ -225,8 +252,12 @@ class _Meters:
 
     def step(self, step: ObservedStep) -> None:
         duration_s = max(0, step.ended_ms - step.begun_ms) / 1000
-        place = {"perdure.workflow": step.workflow, "perdure.step.name": step.name, "perdure.step.kind": step.kind}
-        place["perdure.outcome"] = step.outcome
+        place = {
+            "perdure.workflow": self._workflows.of(step.workflow),
+            "perdure.step.name": self._steps_named.of(step.name),
+            "perdure.step.kind": step.kind,
+            "perdure.outcome": step.outcome,
+        }
         self._steps.add(1, place)
         self._step_s.record(duration_s, place)
         request = gen_ai.request_of(step.args)
@@ -234,13 +265,14 @@ class _Meters:
             return
         reply = step.value if isinstance(step.value, ModelReply) else None
         told = gen_ai.metric_attributes(request, reply)
-        self._model_s.record(duration_s, told | ({"error.type": step.error} if step.error else {}))
+        told = {name: self._models.of(value) if isinstance(value, str) else value for name, value in told.items()}
+        self._model_s.record(duration_s, told | ({"error.type": self._errors.of(step.error)} if step.error else {}))
         if reply is not None:
             self._tokens.record(reply.usage.input_tokens, told | {gen_ai.TOKEN_TYPE: "input"})
             self._tokens.record(reply.usage.output_tokens, told | {gen_ai.TOKEN_TYPE: "output"})
 
     def run(self, run: ObservedRun) -> None:
-        place = {"perdure.workflow": run.workflow}
+        place = {"perdure.workflow": self._workflows.of(run.workflow)}
         if run.status == "running":
             self._recoveries.add(1, place)
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from perdure.core.canonical import canonical
 from perdure.core.errors import (
     AnswerRefusedError,
     QuestionExpiredError,
@@ -16,13 +15,13 @@ from perdure.core.errors import (
 from perdure.journal.state import RunState, Wait
 
 
-def approval_hash(tree: Any) -> str:
-    """The hash of what a question asks to approve: SHA-256, in hex, of its canonical JSON.
+def approval_hash(data: bytes) -> str:
+    """The hash of what a question asks to approve: SHA-256, in hex.
 
     Args:
-        tree: the value as it is recorded.
+        data: the value as it is recorded, as canonical JSON.
     """
-    return sha256(canonical(tree)).hexdigest()
+    return sha256(data).hexdigest()
 
 
 def find_question(state: RunState, wait_id: str | None) -> Wait:

@@ -96,4 +96,5 @@ from perdure.core.errors.testing import NotSettledError as NotSettledError
 from perdure.core.errors.webhook import WebhookError as WebhookError
 from perdure.core.errors.webhook import WebhookSecretError as WebhookSecretError
 from perdure.core.errors.webhook import WebhookSignatureError as WebhookSignatureError
+from perdure.core.errors.webhook import WebhooksUnusableError as WebhooksUnusableError
 from perdure.core.errors.webhook import WebhookTimeError as WebhookTimeError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure.core.errors.input import InputError
+from perdure.core.errors.store import StoreError
 
 
 class WebhookError(InputError):
@@ -30,3 +31,10 @@ class WebhookTimeError(WebhookError):
 
     code = "webhook_time"
     default_hint = "check this machine's clock"
+
+
+class WebhooksUnusableError(StoreError):
+    """The file of the endpoints cannot be read or written; the store itself is sound."""
+
+    code = "webhooks_unusable"
+    default_hint = "see that the data directory can be written, and that webhooks.json is whole and for its owner alone"

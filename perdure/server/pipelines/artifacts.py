@@ -15,6 +15,9 @@ _PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 SERVED_AS: Final = frozenset(("application/json", "text/plain", "text/markdown", "text/vnd.graphviz"))
 """Media types that are told as they are; anything else is bytes."""
 
+TEXTS: Final = (".md", ".txt")
+"""How files end that are text, whatever they were kept as."""
+
 
 class ArtifactEntry(NamedTuple):
     """A file that a run keeps.
@@ -94,4 +97,4 @@ def _kind_of(path: str, media_type: str, told: str) -> str:
         return "log"
     if media_type.startswith("application/json") or path.endswith(".json"):
         return "json"
-    return "text" if media_type.startswith("text/") else "file"
+    return "text" if media_type.startswith("text/") or path.endswith(TEXTS) else "file"

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.core.pipeline_errors import ContextKeyError
+from perdure.core.values.plain import unescape_key
+from perdure.core.values.tags import TAG_OF_NAME, WIDE_INTEGER
+from perdure.core.values.trees import shape_of
 from perdure.journal.state import DELETED
 from perdure.pipeline.context import Context, find, updated
 from perdure.pipeline.run_context import OWN
@@ -26,6 +29,19 @@ def checkpoint_context(portrait: Portrait) -> Context:
     state = portrait.state
     kept = {name: value for name, value in state.context.items() if value is not DELETED and not name.startswith(OWN)}
     return _with_answers(portrait, kept)
+
+
+def as_given(recorded: Any) -> Any:
+    """A recorded value as plain JSON: keys as they were given, integers of any size as numbers. What JSON lacks stays
+    tagged text."""
+    if isinstance(recorded, list):
+        return [as_given(one) for one in recorded]
+    if not isinstance(recorded, dict):
+        return recorded
+    shape = shape_of(recorded)
+    if shape == "object":
+        return {unescape_key(key): as_given(value) for key, value in recorded.items()}
+    return TAG_OF_NAME[shape].read(recorded[shape]) if shape == WIDE_INTEGER.tag else recorded
 
 
 def answered_by_a_person(portrait: Portrait) -> bool:

@@ -88,6 +88,8 @@ QUERIES: Final[dict[str, dict[str, Schema]]] = {
     },
 }
 _RUN: Final = "/pipelines/{pipeline_id}"
+RESENDABLE: Final = frozenset((f"{_RUN}/resume", f"{_RUN}/questions/{{question_id}}/answer", "/answer"))
+"""Where a command that comes again under its key is recognised."""
 _MODELS: Final[dict[tuple[str, str], Any]] = {
     ("POST", "/pipelines"): told.PipelineStarted,
     ("POST", "/run"): told.PipelineStarted,
@@ -161,5 +163,6 @@ def _parameters(path: str) -> list[Schema]:
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in QUERIES.get(path, {}).items()
     ]
-    last = {"name": "Last-Event-ID", "in": "header", "required": False, "schema": TEXT}
-    return in_path + queries + ([last] if path.endswith("/events") else [])
+    header = "Last-Event-ID" if path.endswith("/events") else "Idempotency-Key" if path in RESENDABLE else None
+    headers = [] if header is None else [{"name": header, "in": "header", "required": False, "schema": TEXT}]
+    return in_path + queries + headers

@@ -117,18 +117,23 @@ async def _until_gone(runtime: Runtime, run_id: str) -> None:
                 await _until_gone(runtime, child_id)
 
 
-async def resume(followed: Followed, row: RunRow, actor: str | None) -> None:
-    """Resume a cancelled run by the one contract that there is.
+async def resume(followed: Followed, row: RunRow, actor: str | None, command_id: str | None = None) -> None:
+    """Resume a cancelled run by the one contract that there is; one that was taken under its id before is done.
 
     Raises:
         Refusal: a condition does not hold (409), or its pipeline cannot be loaded here (422).
     """
-    reason = refusal_reason(await followed.portrait(row))
+    portrait = await followed.portrait(row)
+    if command_id in portrait.state.commands:
+        return
+    reason = refusal_reason(portrait)
     if reason is not None:
         raise Refusal(409, reason)
     try:
         async with followed.library.opening(row):
-            await followed.runtime.retry(row.run_id, reason=CHECKPOINT_RESUME, actor=actor or "person")
+            await followed.runtime.retry(
+                row.run_id, reason=CHECKPOINT_RESUME, actor=actor or "person", command_id=command_id
+            )
     except NotReopenableError as error:  # another resume came first
         raise Refusal(409, NOT_CANCELLED) from error
     except (InputError, DefinitionError) as error:  # what its pipeline refers to is not there any more
@@ -138,16 +143,28 @@ async def resume(followed: Followed, row: RunRow, actor: str | None) -> None:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-async def answer(followed: Followed, row: RunRow, question_id: str, given: Any, actor: str | None) -> None:
-    """Answer an open question; when this returns the answer is durable.
+async def answer(
+    followed: Followed,
+    row: RunRow,
+    question_id: str,
+    given: Any,
+    actor: str | None,
+    command_id: str | None = None,
+) -> None:
+    """Answer an open question; when this returns the answer is durable. One that was taken under its id before is done.
 
     Raises:
         Refusal: there is no such open question (404), or the answer names no choice (422) and it stays open.
     """
-    question = find_question(await followed.portrait(row), question_id)
+    portrait = await followed.portrait(row)
+    if command_id in portrait.state.commands:
+        return
+    question = find_question(portrait, question_id)
     try:
         value = engine_answer(question, given)
-        await followed.runtime.answer(row.run_id, value, wait_id=question_id, actor=actor or "person")
+        await followed.runtime.answer(
+            row.run_id, value, wait_id=question_id, actor=actor or "person", command_id=command_id
+        )
     except (WaitNotFoundError, WaitClosedError, QuestionExpiredError, RunEndedError) as error:
         raise no_question() from error
     except AnswerRefusedError as error:

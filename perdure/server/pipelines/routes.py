@@ -14,12 +14,13 @@ from perdure.core.ids import RUN_ID
 from perdure.engine.large import resolved
 from perdure.server.pipelines import graphs, operations
 from perdure.server.pipelines.checkpoint import checkpoint_data
-from perdure.server.pipelines.context import current_context
+from perdure.server.pipelines.context import as_given, current_context
 from perdure.server.pipelines.description import answers_of, operation
 from perdure.server.pipelines.following import Followed
 from perdure.server.pipelines.library import Library
 from perdure.server.pipelines.records import CHECKPOINT_RESUME, Record
 from perdure.server.pipelines.requests import Refusal, given_answer, json_object, no_pipeline, sequence_after
+from perdure.server.pipelines.resent import command_id, is_keyed
 from perdure.server.responses import Json
 from perdure.server.tails import frame
 from perdure.store.port import RunRow
@@ -164,7 +165,8 @@ async def cancel(request: Request) -> Response:
 async def resume(request: Request) -> Response:
     """Resume a cancelled run in which a person has answered a gate."""
     followed, row = await _asked(request)
-    await operations.resume(followed, row, _actor(request))
+    actor = _actor(request)
+    await operations.resume(followed, row, actor, command_id(request, actor, "resume"))
     told = {"recovery_action": CHECKPOINT_RESUME, "resumed_from_status": "cancelled"}
     return Json({"pipeline_id": row.run_id, "status": "running", **told}, 202)
 
@@ -206,7 +208,8 @@ async def answer_question(request: Request) -> Response:
     """Answer an open question."""
     followed, row = await _asked(request)
     question_id: str = request.path_params["question_id"]
-    operations.find_question(await followed.portrait(row), question_id)
+    if not is_keyed(request):
+        operations.find_question(await followed.portrait(row), question_id)
     return await _answered(request, followed, row, question_id, await json_object(request))
 
 
@@ -220,14 +223,17 @@ async def answer(request: Request) -> Response:
         raise Refusal(400, "pipeline_id and question_id are required")
     followed = followed_of(request)
     row = await _row(followed, pipeline_id)
-    operations.find_question(await followed.portrait(row), question_id)
+    if not is_keyed(request):
+        operations.find_question(await followed.portrait(row), question_id)
     return await _answered(request, followed, row, question_id, body)
 
 
 async def _answered(
     request: Request, followed: Followed, row: RunRow, question_id: str, body: dict[str, Any]
 ) -> Response:
-    await operations.answer(followed, row, question_id, given_answer(body), _actor(request))
+    given, actor = given_answer(body), _actor(request)
+    command = command_id(request, actor, "answer", question_id, given)
+    await operations.answer(followed, row, question_id, given, actor, command)
     return Json({"pipeline_id": row.run_id, "question_id": question_id, "accepted": True}, 202)
 
 
@@ -252,8 +258,8 @@ async def context(request: Request) -> Response:
 
 
 async def _whole(followed: Followed, values: dict[str, Any]) -> dict[str, Any]:
-    """The same with large values in their places."""
-    return {name: await resolved(followed.runtime.store, value) for name, value in values.items()}
+    """The same with large values in their places, as they were given."""
+    return {name: as_given(await resolved(followed.runtime.store, value)) for name, value in values.items()}
 
 
 @_route("/pipelines/{pipeline_id}/artifacts", "GET")

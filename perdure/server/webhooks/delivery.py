@@ -29,6 +29,8 @@ from perdure.server.webhooks.settings import WebhookSettings
 
 AGAIN_S: Final = 1.0
 """After what time something is tried again that met a fault of this machine."""
+LOOK_S: Final = 60.0
+"""How often it is seen what is due, at least: a clock that was put right, or a machine that slept, tells nobody."""
 QUIET_SAVE_S: Final = 5.0
 """How late the place of an endpoint is written at most, when no message was sent to it."""
 
@@ -90,6 +92,7 @@ class Delivery:
         self._sending: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopped = False
         self._saved = b""
+        self._trouble = ""
         self._tasks = [asyncio.ensure_future(self._deliver()), asyncio.ensure_future(self._keep())]
 
     def becomes(self, endpoint: Endpoint) -> None:
@@ -162,7 +165,7 @@ class Delivery:
             task = asyncio.ensure_future(self._attempt(message))
             self._sending[message.key] = task
             task.add_done_callback(partial(self._sent, message.key))
-        return None if next_ms is None else (next_ms - now_ms) / 1000
+        return None if next_ms is None else min((next_ms - now_ms) / 1000, LOOK_S)
 
     def _sent(self, key: tuple[str, int], _: asyncio.Task[None]) -> None:
         del self._sending[key]
@@ -230,9 +233,10 @@ class Delivery:
         while not self._closing.is_set():
             await _set_within(self._unsaved, QUIET_SAVE_S)
             self._unsaved.clear()
-            if not await self._save():
+            saved = await self._save()
+            if not saved:
                 self._unsaved.set()
-            await _set_within(self._closing, self._around.settings.save_s)
+            await _set_within(self._closing, self._around.settings.save_s if saved else AGAIN_S)
 
     async def _save(self) -> bool:
         """Write the outbox if it has changed; whether what is written is what it is."""
@@ -244,9 +248,11 @@ class Delivery:
         try:
             await asyncio.to_thread(replace_file, self._path, data)
         except OSError as error:
-            logger.warning("webhook %s: its place cannot be written: %s", self.endpoint.id, error)
+            if str(error) != self._trouble:  # once, not each time: the log may lie on the same full disk
+                logger.warning("webhook %s: its place cannot be written: %s", self.endpoint.id, error)
+            self._trouble = str(error)
             return False
-        self._saved = data
+        self._saved, self._trouble = data, ""
         return True
 
 

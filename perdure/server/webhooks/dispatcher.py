@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from perdure.core.errors import InputError, PerdureError, StateError
+from perdure.core.errors import PerdureError, StateError, WebhooksUnusableError
 from perdure.engine.runtime import Runtime
 from perdure.server.private_files import Claim
 from perdure.server.webhooks.delivery import Counts, Delivery, Surroundings
@@ -73,7 +73,7 @@ class Webhooks:
         """Begin to deliver.
 
         Raises:
-            InputError: what is kept cannot be read.
+            WebhooksUnusableError: what is kept cannot be read.
         """
         self._endpoints.all()
         self._closing = False
@@ -97,7 +97,7 @@ class Webhooks:
     # --- endpoints ----------------------------------------------------------------------------------------------------
 
     def endpoints(self) -> list[Endpoint]:
-        """All, in the order in which they were made; raises `InputError` if they cannot be read."""
+        """All, in the order in which they were made; raises `WebhooksUnusableError` if they cannot be read."""
         return list(self._endpoints.all().values())
 
     def endpoint(self, endpoint_id: str) -> Endpoint:
@@ -114,7 +114,7 @@ class Webhooks:
 
         Raises:
             StateError: there are as many as there may be.
-            InputError: it cannot be kept.
+            WebhooksUnusableError: it cannot be kept.
         """
         position = await self._runtime.store.feed_position()
         made = Endpoint(new_id(), url, events, workflows, (SigningSecret(secret),), self._now_ms(), position)
@@ -132,7 +132,7 @@ class Webhooks:
 
         Raises:
             NotFoundError: there is no such endpoint.
-            InputError: it cannot be kept.
+            WebhooksUnusableError: it cannot be kept.
         """
         return await self._replace(endpoint_id, lambda one: changes.made_to(one, self._now_ms()))
 
@@ -144,7 +144,7 @@ class Webhooks:
             keep_s: how long; that of the settings if omitted.
 
         Raises:
-            NotFoundError, InputError: see `change`.
+            NotFoundError, WebhooksUnusableError: see `change`.
         """
         keep_ms = round((self._settings.rotation_s if keep_s is None else keep_s) * 1000)
 
@@ -157,7 +157,7 @@ class Webhooks:
         """Send nothing to an endpoint any more, and forget it.
 
         Raises:
-            NotFoundError, InputError: see `change`.
+            NotFoundError, WebhooksUnusableError: see `change`.
         """
 
         def edit(known: dict[str, Endpoint]) -> None:
@@ -171,7 +171,7 @@ class Webhooks:
         """How the delivery to an endpoint stands; of another process's, as it was last written.
 
         Raises:
-            InputError: what is kept cannot be read.
+            WebhooksUnusableError: what is kept cannot be read.
         """
         known = self._outboxes.get(endpoint.id)
         return known if known is not None else self._kept(endpoint)
@@ -229,16 +229,26 @@ class Webhooks:
             if delivery is not None:
                 await delivery.close(drain_s=0, save=False)
             self._forget(endpoint_id)
+        trouble: list[PerdureError] = []
         for endpoint in tuple(wanted.values()):
-            delivery = self._deliveries.get(endpoint.id)
-            if endpoint.disabled is not None:
-                if delivery is not None:
-                    del self._deliveries[endpoint.id]
-                    await delivery.close(drain_s=0)
-            elif delivery is None:
-                await self._begin(endpoint)
-            elif delivery.endpoint != endpoint:
-                delivery.becomes(endpoint)
+            try:
+                await self._attend(endpoint)
+            except PerdureError as error:  # of one of them; it harms no other
+                trouble.append(error)
+        if trouble:
+            raise trouble[0]
+
+    async def _attend(self, endpoint: Endpoint) -> None:
+        """Bring the delivery to an endpoint into line with what it is now."""
+        delivery = self._deliveries.get(endpoint.id)
+        if endpoint.disabled is not None:
+            if delivery is not None:
+                del self._deliveries[endpoint.id]
+                await delivery.close(drain_s=0)
+        elif delivery is None:
+            await self._begin(endpoint)
+        elif delivery.endpoint != endpoint:
+            delivery.becomes(endpoint)
 
     async def _disable(self) -> None:
         while self._to_disable:
@@ -252,7 +262,7 @@ class Webhooks:
             try:
                 async with self._changing:
                     await asyncio.to_thread(self._endpoints.change, edit)
-            except InputError:
+            except WebhooksUnusableError:
                 self._to_disable.setdefault(endpoint_id, reason)
                 raise
 
@@ -302,7 +312,7 @@ class Webhooks:
             logger.error("webhook %s: its place is damaged, it begins anew: %s", endpoint.id, error)
             return Outbox(endpoint.position)
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error}", path=str(path)) from error
+            raise WebhooksUnusableError(f"{path} cannot be read: {error}", path=str(path)) from error
 
     def _forget(self, endpoint_id: str) -> None:
         if endpoint_id in self._deliveries:
@@ -321,7 +331,7 @@ def view(endpoint: Endpoint, outbox: Outbox, end: int, now_ms: int) -> dict[str,
         end: the newest position of the feed.
         now_ms: the wall clock, in milliseconds since 1970.
     """
-    due = [max(one.due_ms, outbox.held_until_ms) for one in outbox.pending]
+    due = [outbox.due_ms(one, now_ms) for one in outbox.pending]
     return {
         "id": endpoint.id,
         "url": endpoint.url,

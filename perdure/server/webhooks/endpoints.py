@@ -18,7 +18,7 @@ from typing import Any, Final
 import httpx2
 import orjson
 
-from perdure.core.errors import InputError, NotFoundError
+from perdure.core.errors import InputError, NotFoundError, WebhooksUnusableError
 from perdure.core.ids import check_name
 from perdure.core.webhooks import SECRET_PREFIX, key_of, secret_of
 from perdure.server.private_files import Version, locked, make_folder, read_file, replace_file, version_of
@@ -137,7 +137,7 @@ class Endpoints:
         """All, by id, in the order in which they were made; read again if the file was changed.
 
         Raises:
-            InputError: the file cannot be read, or others than its owner may read it.
+            WebhooksUnusableError: the file cannot be read, or others than its owner may read it.
         """
         if self._directory is not None:
             path = self._directory / FILE
@@ -147,7 +147,9 @@ class Endpoints:
                     self._known = {one.id: one for one in _read(path)} if version is not None else {}
                     self._version = version
             except (OSError, ValueError, TypeError, KeyError) as error:
-                raise InputError(f"the webhooks in {path} cannot be read: {error}", path=str(path)) from error
+                raise WebhooksUnusableError(
+                    f"the webhooks in {path} cannot be read: {error}", path=str(path)
+                ) from error
         return self._known
 
     def get(self, endpoint_id: str) -> Endpoint:
@@ -155,7 +157,7 @@ class Endpoints:
 
         Raises:
             NotFoundError: there is no such endpoint.
-            InputError: see `all`.
+            WebhooksUnusableError: see `all`.
         """
         return found_in(self.all(), endpoint_id)
 
@@ -166,7 +168,7 @@ class Endpoints:
             edit: changes what it is given, by id; what it raises leaves all as it was.
 
         Raises:
-            InputError: see `all`; or the file cannot be written.
+            WebhooksUnusableError: see `all`; or the file cannot be written.
         """
         try:
             with self._locked():
@@ -178,7 +180,9 @@ class Endpoints:
                     self._version = version_of(path)
                 self._known = changed
         except OSError as error:
-            raise InputError(f"the webhooks cannot be written: {error}", path=str(self._directory)) from error
+            raise WebhooksUnusableError(
+                f"the webhooks cannot be written: {error}", path=str(self._directory)
+            ) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -272,4 +276,9 @@ def _endpoint_of(tree: dict[str, Any]) -> Endpoint:
     if not all(one.secret.startswith(SECRET_PREFIX) for one in kept):
         raise ValueError("a secret is none")
     lists = {"events": tuple(tree["events"]), "workflows": tuple(tree["workflows"]), "secrets": kept}
-    return Endpoint(**(tree | lists))
+    found = Endpoint(**(tree | lists))
+    texts = (found.id, found.url, *found.events, *found.workflows)
+    numbers = (found.created_ms, found.position, found.enabled_ms, *(one.until_ms or 0 for one in kept))
+    if not all(isinstance(one, str) for one in texts) or not all(isinstance(one, int) for one in numbers):
+        raise TypeError("an endpoint is none")
+    return found

@@ -7,14 +7,18 @@ was accepted, was given up, or is pending. Pure: time and chance are handed in.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import orjson
 
+from perdure.server.webhooks.messages import TYPES
+
 HELD_ATTEMPTS: Final = 2
 """A later message of the same run waits until an earlier one was accepted, or has failed so often."""
 MOST_RETRY_AFTER_MS: Final = 24 * 3_600_000
+MOST_AHEAD_MS: Final = 7 * 24 * 3_600_000
+"""Nothing is due later than that: a time that lies farther ahead was taken from a clock that has been put right."""
 THROTTLING: Final = frozenset((429, 502, 503, 504))
 """Answers of an endpoint that has too much to do: no message is sent to it before its `Retry-After`."""
 GONE: Final = 410
@@ -104,7 +108,7 @@ class Outbox:
             if message.key in in_flight:
                 held.add(message.run_id)
             elif message.run_id not in held:
-                due_ms = max(message.due_ms, self.held_until_ms)
+                due_ms = self.due_ms(message, now_ms)
                 if due_ms <= now_ms:
                     ready.append(message)
                 else:
@@ -112,6 +116,10 @@ class Outbox:
                 if due_ms <= now_ms or message.attempts < HELD_ATTEMPTS:
                     held.add(message.run_id)
         return ready, next_ms
+
+    def due_ms(self, message: Pending, now_ms: int) -> int:
+        """When a message may be sent, in milliseconds since 1970."""
+        return max((one for one in (message.due_ms, self.held_until_ms) if one - now_ms <= MOST_AHEAD_MS), default=0)
 
     # --- what became of it --------------------------------------------------------------------------------------------
 
@@ -151,7 +159,7 @@ class Outbox:
             self.give_up(message)
             return None
         wished_ms = min(round((answer.retry_after_s or 0) * 1000), MOST_RETRY_AFTER_MS)
-        message.due_ms = now_ms + max(schedule_ms[message.attempts - 1], wished_ms)
+        message.due_ms = now_ms + min(max(schedule_ms[message.attempts - 1], wished_ms), MOST_AHEAD_MS)
         if answer.status in THROTTLING:
             self.held_until_ms = max(self.held_until_ms, now_ms + wished_ms)
         return None
@@ -182,4 +190,30 @@ class Outbox:
             ValueError, TypeError, KeyError: it is something else.
         """
         tree = orjson.loads(data)
-        return cls(**(tree | {"pending": [Pending(**one) for one in tree["pending"]]}))
+        found = cls(**(tree | {"pending": [Pending(**one) for one in tree["pending"]]}))
+        _check_kept(found)
+        for one in found.pending:
+            _check_kept(one)
+        return found
+
+
+_NAMES: Final = frozenset(("run_id", "type"))
+_MAY_BE_MISSING: Final = frozenset(("first_ms", "last_delivered_ms"))
+
+
+def _check_kept(kept: Outbox | Pending) -> None:
+    """Refuse what would break whoever reckons with it; raises `ValueError`."""
+    for one in fields(kept):
+        value = getattr(kept, one.name)
+        if one.name in _NAMES:
+            fits = isinstance(value, str)
+        elif one.name == "pending" or (value is None and one.name in _MAY_BE_MISSING):
+            fits = True
+        elif one.name == "last_error":
+            fits = value is None or isinstance(value, dict)
+        else:
+            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        if not fits:
+            raise ValueError(f"{one.name} is none")
+    if isinstance(kept, Pending) and kept.type not in TYPES:
+        raise ValueError(f"there is no event {kept.type!r}")

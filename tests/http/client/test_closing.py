@@ -1,4 +1,4 @@
-"""Iterators and clients that are closed, left, shared or forked: nothing hangs, and nothing is said where nobody asked."""
+"""Iterators and clients that are closed, left, shared or forked: nothing hangs, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -77,8 +77,9 @@ async def test_an_iterator_is_closed_while_another_thread_waits_for_the_next_one
                 events = client.events(run_id, after=newest - 1)
                 next(events)
                 found: list[object] = []
-                waiting = [threading.Thread(target=lambda: found.append(outcome(lambda: list(events))))] * 1
-                waiting.append(threading.Thread(target=lambda: found.append(outcome(lambda: list(events)))))
+                waiting = [
+                    threading.Thread(target=lambda: found.append(outcome(lambda: list(events)))) for _ in range(2)
+                ]
                 for one in waiting:
                     one.start()
                 while not takes_turns(events):
@@ -95,7 +96,7 @@ async def test_an_iterator_is_closed_while_another_thread_waits_for_the_next_one
 
 def takes_turns(events: BlockingIterator[RunEvent]) -> bool:
     """Whether one thread waits for what comes next, and another one for its turn."""
-    waiting = events._turn._waiters  # type: ignore[attr-defined]
+    waiting = events._turn._waiters
     return events._waiting is not None and bool(waiting)
 
 
@@ -206,7 +207,7 @@ async def test_cancelled_calls_leave_no_connection_and_swallow_nothing() -> None
 async def test_a_line_that_is_cut_while_nothing_happens_is_no_line_that_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A proxy ends whatever is quiet for a while, before the heartbeat: each connection stood, so patience begins anew."""
+    """A proxy ends what is quiet, before the heartbeat comes: each connection stood, so patience begins anew."""
     monkeypatch.setattr(following, "STEADY_S", 0.15)
     opened = 0
 
@@ -234,6 +235,7 @@ async def test_a_line_that_is_cut_while_nothing_happens_is_no_line_that_fails(
 
 async def test_a_stream_that_ends_at_once_is_given_up() -> None:
     async with stranger(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n") as server:
-        async with Client(server.url, patience="300ms") as client:
+        client = Client(server.url, patience="300ms")
+        async with client:
             with pytest.raises(ReplyInvalidError):
                 await anext(client.feed())

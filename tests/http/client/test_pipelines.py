@@ -144,7 +144,7 @@ async def test_a_start_whose_answer_was_lost_is_one_pipeline() -> None:
             assert last.type == "PipelineCompleted"
 
 
-async def test_a_command_that_may_have_been_done_says_so() -> None:
+async def test_an_answer_that_was_lost_is_recognised_and_what_may_have_been_done_says_so() -> None:
     async with served() as service, line_to(service.service.port) as line:
         token = service.keys.token if service.keys else None
         async with Client(line.url, token=token) as client:
@@ -157,14 +157,38 @@ async def test_a_command_that_may_have_been_done_says_so() -> None:
                 return left[0] >= 0
 
             line.cuts = lost
-            with pytest.raises(OutcomeUnknownError) as answered:
-                await client.answer_pipeline("mine", question.id, "N")
-            assert isinstance(answered.value.__cause__, NotFoundError)
+            answered = await client.answer_pipeline("mine", question.id, "N")
+            assert (answered.accepted, line.requests[-1]) == (True, line.requests[-2])
             assert (await client.pipeline_context("mine"))["human"]["answers"]["gate"] == "N"
             left[0] = 1
             with pytest.raises(OutcomeUnknownError) as started:
                 await client.start_pipeline(GATE, opts={"pipeline_id": "mine"})
             assert isinstance(started.value.__cause__, ConflictError)
+
+
+async def test_a_resume_whose_answer_was_lost_is_one_resume() -> None:
+    async with (
+        served() as service,
+        line_to(service.service.port) as line,
+        Client(line.url, token=service.keys.token if service.keys else None) as client,
+    ):
+        await client.start_pipeline(GATE, opts={"pipeline_id": "mine"})
+        question = await question_of(client, "mine")
+        await client.cancel_pipeline("mine")
+        await client.answer_pipeline("mine", question.id, "N")
+        left = [1]
+
+        def lost(passed: int) -> bool:
+            left[0] -= 1
+            return left[0] >= 0
+
+        line.cuts = lost
+        assert (await client.resume_pipeline("mine")).status == "running"
+        assert line.requests[-2:] == ["POST /pipelines/mine/resume"] * 2
+        with pytest.raises(ConflictError):
+            await client.resume_pipeline("mine")
+        records = [one.type async for one in client.pipeline_events("mine")]
+        assert records.count("PipelineResumeStarted") == 1
 
 
 async def test_a_refusal_after_a_connection_that_never_was_is_plain() -> None:

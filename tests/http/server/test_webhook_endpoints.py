@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from perdure.core.errors import InputError
+from perdure.core.errors import WebhooksUnusableError
 from perdure.server import KeyRing
 from perdure.server.webhooks.settings import WebhookSettings
 from perdure.store.memory import MemoryStore
@@ -152,7 +152,7 @@ async def test_a_file_that_cannot_be_trusted_stops_the_start(store_path: Path, d
         os.chmod(path, 0o644)
     else:
         path.write_text("{" if damage == "no json" else '[{"id": "x"}]')
-    with pytest.raises(InputError, match="webhooks"):
+    with pytest.raises(WebhooksUnusableError, match="webhooks"):
         async with served(SQLiteStore(store_path)):
             pass
 

@@ -6,12 +6,12 @@ import ast
 import inspect
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from perdure.client import BlockingClient, Client
-from perdure.core.errors import ClientClosedError, InputError, PerdureError, ValueRefusedError
+from perdure.core.errors import ClientClosedError, InputError, NotFoundError, PerdureError, ValueRefusedError
 from tests.docs.pages import ROOT, table_rows
 from tests.unit.client.blocking_stub import STUB, rendered
 

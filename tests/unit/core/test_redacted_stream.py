@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,3 +103,31 @@ def test_a_word_without_end_is_neither_kept_nor_a_leak() -> None:
     plain = RedactedStream(Redactor())
     address = "https://" + "x" * (MOST_HELD + 1)
     assert plain.feed(address) == address
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+@pytest.mark.parametrize("before", ["://" + "a" * 50, "a://", "eyJ" + "a" * 50, "sk-" + "a" * 50, "/"])
+@pytest.mark.parametrize("cut", [1, 2, 5, 11, 20])
+def test_a_shape_at_the_end_of_what_is_held_back_too_long_is_redacted(name: str, before: str, cut: int) -> None:
+    """Whatever it was that held back the rest of the word."""
+    key = SHAPES[name] if name != "url" else "://someone:" + "pa55word" + "@host"
+    begun = before + "b" * (MOST_HELD - len(before) - cut) + "="
+    text = begun + key + " and on"
+    assert find_secret_shape(text) is not None
+    for size in (1000, 3, 1):
+        start = len(begun) - 3
+        pieces = [text[:start], *(text[place : place + size] for place in range(start, len(text), size))]
+        shown = told(Redactor(), pieces)
+        assert find_secret_shape(shown) is None
+        assert key[-12:] not in shown
+        assert shown.startswith(begun[:-3])
+
+
+def test_a_word_that_holds_many_beginnings_is_told_in_good_time() -> None:
+    stream = RedactedStream(Redactor())
+    begun = time.process_time()
+    for _ in range(2000):
+        stream.feed("eyJeyJ!")
+        stream.feed("sk-://")
+    assert len(stream._held) <= MOST_HELD
+    assert time.process_time() - begun < 5

@@ -14,6 +14,7 @@ import rfc8785
 from perdure import Run, RunHandle, Runtime, Secret, current_step, step, workflow
 from perdure.core.errors import (
     AnswerRefusedError,
+    ArtifactNotFoundError,
     CommandConflictError,
     InputError,
     QuestionExpiredError,
@@ -85,6 +86,26 @@ async def test_a_large_value_goes_by_reference_under_its_hash() -> None:
         assert await handle.result() == "no"
 
 
+async def test_a_value_that_is_lost_hides_the_questions_of_no_other_run(caplog: pytest.LogCaptureFixture) -> None:
+    main, store = approving({"text": "long " * 40_000}), memory()
+
+    @workflow
+    async def other(run: Run) -> str:
+        answer: str = await run.ask("Well?")
+        return answer
+
+    async with Runtime(store, workflows=[main, other]) as runtime:
+        damaged = await runtime.start(main)
+        question = await asked(runtime, damaged)
+        fine = await runtime.start(other)
+        await reaches(fine, "waiting")
+        del store._artifacts[question.hash or ""]
+        assert [one.run_id for one in await runtime.questions()] == [fine.id]
+        with pytest.raises(ArtifactNotFoundError):
+            await runtime.questions(damaged.id)
+    assert f"run {damaged.id}: its questions cannot be read" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "answer", "result"),
     [
@@ -123,6 +144,37 @@ async def test_what_is_approved_is_what_is_recorded_and_secrets_are_not() -> Non
         assert all(secret.encode() not in event.payload for event in await journal(handle))
         await handle.answer("so be it", saw=question.hash)
         assert await handle.result() == "so be it", "the value is redacted after a restart as well: no drift"
+
+
+@pytest.mark.parametrize("given", [{"to": "canary-0123456789"}, {"to": "canary-0123456789", "text": "long " * 40_000}])
+async def test_a_secret_that_becomes_known_after_the_question_makes_no_other_question_of_it(given: Any) -> None:
+    """The value was given before anybody knew that it is one; the code that runs again gives it again."""
+
+    @step(kind="idempotent")
+    async def reveal(reference: Secret) -> int:
+        return len(current_step().reveal(reference))
+
+    @workflow
+    async def main(run: Run, given: dict[str, str]) -> str:
+        answer: str = await run.ask("Approve?", choices=["yes", "no"], approve=given)
+        await run.step(reveal, Secret("env:CANARY"))
+        await run.wait_for("go")
+        return answer
+
+    store, environ = memory(), {"CANARY": "canary-0123456789"}
+    first = await opened(store, main, environ=environ)
+    handle = await first.start(main, given)
+    question = await asked(first, handle)
+    assert question.hash == hash_of(given)
+    await handle.answer("yes", saw=question.hash)
+    async for event in handle.events():
+        if event.kind == "wait.opened" and event.key == "wait_for.go":
+            break
+    await reaches(handle, "waiting")
+    await die(first)
+    async with witnessed(store, main, environ=environ) as runtime:
+        await runtime.signal("go", run_id=handle.id)
+        assert await runtime.run(handle.id).result() == "yes"
 
 
 async def test_a_value_of_the_shape_of_a_secret_is_not_asked_about() -> None:

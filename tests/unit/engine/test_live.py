@@ -10,6 +10,7 @@ import pytest
 
 from perdure import Run, Runtime, Secret, StepFailed, current_step, step, workflow
 from perdure.core.errors import InputTypeError
+from perdure.core.redacted_stream import RedactedStream
 from perdure.engine.live import MOST_PIECE, MOST_WAITING, Piece, Watch
 from perdure.model import SimulatedBackend, ask, model_step
 
@@ -199,3 +200,23 @@ async def test_only_text_is_told() -> None:
 
 def test_half_of_a_surrogate_pair_does_not_break_a_frame() -> None:
     assert Piece("r", "s", "k", 1, 0, "a\ud800").to_dict()["text"] == "a?"
+
+
+async def test_what_breaks_while_text_is_told_changes_nothing_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(stream: RedactedStream) -> str:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(RedactedStream, "end", broken)
+
+    @step(kind="once")
+    async def pay() -> str:
+        current_step().tell("paying")
+        return "paid"
+
+    @workflow
+    async def paying(run: Run) -> str:
+        return await run.step(pay)
+
+    async with Runtime("memory://") as runtime:
+        with runtime.live.watch("pay"):
+            assert await (await runtime.start(paying, id="pay")).result() == "paid"

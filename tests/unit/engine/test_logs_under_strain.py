@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -16,7 +17,9 @@ from perdure import Run, Runtime, Secret, step, workflow
 from perdure.core.secrets import Redactor
 from perdure.engine import logs
 from perdure.engine.logs import JsonFormatter, TextFormatter
-from tests.unit.engine.test_logs import CANARY, elsewhere, fetch, record, written
+from perdure.store.memory import MemoryStore
+from tests.unit.engine.staging import die, opened, reaches, until
+from tests.unit.engine.test_logs import CANARY, elsewhere, fetch, lines, record, written
 
 __all__ = ["written"]  # the fixture
 
@@ -203,3 +206,44 @@ def test_loggers_are_not_made_without_end(monkeypatch: pytest.MonkeyPatch) -> No
     made = [logs.RunLogger(f"submitted-{number}", dict).logger.name for number in range(4)]
     assert made == ["perdure.run.submitted-0", "perdure.run.submitted-1", "perdure.run", "perdure.run"]
     assert logs.RunLogger("submitted-1", dict).logger.name == "perdure.run.submitted-1"
+
+
+async def test_what_a_run_has_left_behind_is_heard_though_it_was_parked_while_it_was_replayed(
+    written: io.StringIO,
+) -> None:
+    """A client's background task keeps the context of the run that happened to begin it."""
+    parked, heard = asyncio.Event(), asyncio.Event()
+    left: list[asyncio.Task[None]] = []
+
+    async def background() -> None:
+        elsewhere.info("replayed")
+        await parked.wait()
+        elsewhere.info("at work")
+        heard.set()
+
+    @step(kind="idempotent")
+    async def send() -> None:
+        pass
+
+    async def old(run: Run) -> None:
+        await run.step(send)
+        await run.wait_for("go")
+
+    async def new(run: Run) -> None:
+        left.append(asyncio.create_task(background()))
+        await asyncio.sleep(0)
+        await run.wait_for("go")
+
+    store = MemoryStore()
+    runtime = await opened(store, workflow(name="main")(old))
+    handle = await runtime.start("main")
+    await reaches(handle, "waiting")
+    await die(runtime)
+    async with Runtime(store, workflows=[workflow(name="main")(new)]) as again:
+        await again.signal("go", run_id=handle.id)
+        await reaches(again.run(handle.id), "paused")
+        await until(lambda: not again.worker.executions)
+        parked.set()
+        await heard.wait()
+        await asyncio.gather(*left)
+    assert [one["message"] for one in lines(written, "some.library")] == ["at work"]

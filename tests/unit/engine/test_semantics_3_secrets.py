@@ -487,3 +487,39 @@ async def test_3_detectors_look_for_shapes_not_for_words(harmless: str) -> None:
 
     async with witnessed(MemoryStore(), main) as runtime:
         assert await (await runtime.start(main, harmless)).result() == harmless
+
+
+@pytest.mark.parametrize("what", ["emit", "state", "read back"])
+async def test_what_was_written_before_it_was_known_to_be_a_secret_is_no_drift_when_it_is(what: str) -> None:
+    value = "canary-0123456789"
+
+    @step(kind="idempotent")
+    async def reveal(reference: Secret) -> int:
+        return len(current_step().reveal(reference))
+
+    @step(kind="idempotent")
+    async def length(text: str) -> int:
+        return len(text)
+
+    @workflow
+    async def main(run: Run, given: str) -> int:
+        if what == "emit":
+            run.emit("came", {"text": given})
+        else:
+            run.state["text"] = given
+        await run.step(reveal, Secret("env:CANARY"))
+        found = await run.step(length, run.state["text"] if what == "read back" else given)
+        await run.wait_for("go")
+        return found
+
+    store, environ = MemoryStore(), {"CANARY": value}
+    first = await opened(store, main, environ=environ)
+    handle = await first.start(main, value)
+    async for event in handle.events():
+        if event.kind == "wait.opened":
+            break
+    await reaches(handle, "waiting")
+    await die(first)
+    async with Runtime(store, workflows=[main], environ=environ) as runtime:
+        await runtime.signal("go", run_id=handle.id)
+        assert await runtime.run(handle.id).result() == len(value)

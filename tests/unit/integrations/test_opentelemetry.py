@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from perdure import Backoff, Limits, Run, RunFailed, Runtime, Secret, current_step, step, workflow
 from perdure.core.errors import PerdureError
 from perdure.engine.observing import ObservedStep
+from perdure.integrations import opentelemetry
 from perdure.integrations.opentelemetry import OpenTelemetry, trace_id_of
 from perdure.model import CallableBackend, Message, ModelReply, ModelRequest, Usage, model_step
 from perdure.store.memory import MemoryStore
@@ -421,3 +422,37 @@ def test_the_engine_does_not_load_telemetry() -> None:
     program = "import sys, perdure, perdure.engine.runtime; print('opentelemetry' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert told.stdout == "False\n"
+
+
+async def test_names_without_end_do_not_make_metrics_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opentelemetry, "MOST_NAMES", 3)
+    stand = Stand()
+
+    def named(number: int) -> Any:
+        @workflow(name=f"submitted-{number}")
+        async def main(run: Run) -> int:
+            return await run.step(double, number)
+
+        return main
+
+    async with stand.runtime() as runtime:
+        for number in range(6):
+            await (await runtime.start(named(number))).result()
+    counted = {told["perdure.workflow"]: value for told, value in stand.metric("perdure.runs")}
+    assert counted == {"submitted-0": 1, "submitted-1": 1, "submitted-2": 1, "_OTHER": 3}
+    assert {told["perdure.workflow"] for told, _ in stand.metric("perdure.step.duration")} == set(counted)
+    assert {span.name for span in stand.spans} >= {f"submitted-{number}" for number in range(6)}
+
+
+async def test_the_sdk_is_asked_for_a_tracer_once() -> None:
+    """Each time it changes the process's warning filters, after which every warning is shown anew."""
+    stand = Stand()
+    asked: list[str] = []
+    provider = stand.provider
+    get_tracer = provider.get_tracer
+    provider.get_tracer = lambda *told, **more: asked.append(told[0]) or get_tracer(*told, **more)  # type: ignore
+    async with stand.runtime() as runtime:
+        for _ in range(3):
+            await (await runtime.start(report)).result()
+    assert asked == ["perdure"]
+    assert len(stand.named("report")) == 3

@@ -82,7 +82,8 @@ class Pipelines:
         found: list[Record] = []
         async with self.client.stream("GET", f"/pipelines/{pipeline_id}/events") as answer:
             async for frame in frames(answer):
-                found.append(frame.data)
+                if frame.data is not None:  # a comment has none
+                    found.append(frame.data)
                 if sum(one["type"] == kind for one in found) >= count:
                     break
         return found

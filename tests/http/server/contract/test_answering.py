@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from tests.http.server.contract.pipelines import GATE, Pipelines, graph, pipelines
 
 
@@ -53,8 +51,9 @@ async def test_the_choices_are_the_edges_that_are_open_in_the_order_of_the_file(
 
 async def test_open_questions_are_sorted_by_id() -> None:
     names = "abcdef"
-    branches = " ".join(f"{one} [shape=hexagon]; f -> {one} -> j;" for one in names)
-    dot = graph(f"f [shape=component, max_parallel=6]; j [shape=tripleoctagon]; {branches} start -> f; j -> done")
+    branches = " ".join(f"{one} [shape=hexagon]; fan -> {one} -> join;" for one in names)
+    fan = "fan [shape=component, max_parallel=6]; join [shape=tripleoctagon];"
+    dot = graph(f"{fan} {branches} start -> fan; join -> done")
     async with pipelines() as place:
         run = await place.start(dot)
         await place.until(run, "InterviewStarted", len(names))
@@ -65,35 +64,33 @@ async def test_open_questions_are_sorted_by_id() -> None:
         assert [one["id"] for one in told["questions"]] == found
 
 
-GO, STOP = ("go", "a"), ("stop", "done")
+NAMED: list[tuple[tuple[str, str], Any, str]] = [
+    (("Yes", "No"), True, "Y"),
+    (("Yes", "No"), False, "N"),
+    (("No", "Yes"), True, "Y"),
+    (("Left", "Right"), "L", "L"),
+    (("Left", "Right"), "right", "R"),
+    (("Left", "Right"), "a", "L"),
+    (("Left", "Right"), ["Right"], "R"),
+    (("Left", "Right"), {"selection": {"key": "R"}}, "R"),
+    (("Left", "Right"), {"answers": ["Left"]}, "L"),
+]
 
 
-@pytest.mark.parametrize(
-    ("labels", "given", "chosen"),
-    [
-        (("Yes", "No"), True, "Y"),
-        (("Yes", "No"), False, "N"),
-        (("No", "Yes"), True, "Y"),
-        (("Left", "Right"), "L", "L"),
-        (("Left", "Right"), "right", "R"),
-        (("Left", "Right"), "a", "L"),
-        (("Left", "Right"), ["Right"], "R"),
-        (("Left", "Right"), {"selection": {"key": "R"}}, "R"),
-        (("Left", "Right"), {"answers": ["Left"]}, "L"),
-    ],
-)
-async def test_an_answer_takes_the_edge_that_it_names(labels: tuple[str, str], given: Any, chosen: str) -> None:
+async def test_an_answer_takes_the_edge_that_it_names() -> None:
     async with pipelines() as place:
-        run = await place.start(gate(*labels))
-        question = await place.asked(run)
-        assert (await place.answer(run, question["id"], given))[0] == 202
-        await place.ended(run)
-        (option,) = [one for one in question["options"] if one["key"] == chosen]
-        assert (await place.context(run))["human"] == {
-            "gate": {"selected": chosen, "label": option["label"]},
-            "answers": {"ask": chosen},
-        }
-        assert ("a" in (await place.checkpoint(run))["completed_nodes"]) is (option["to"] == "a")
+        for labels, given, chosen in NAMED:
+            run = await place.start(gate(*labels))
+            question = await place.asked(run)
+            assert (await place.answer(run, question["id"], given))[0] == 202
+            await place.ended(run)
+            (option,) = [one for one in question["options"] if one["key"] == chosen]
+            assert (await place.context(run))["human"] == {
+                "gate": {"selected": chosen, "label": option["label"]},
+                "answers": {"ask": chosen},
+            }
+            went = (await place.checkpoint(run))["completed_nodes"]
+            assert ("a" in went) is (option["to"] == "a"), (labels, given)
 
 
 async def test_several_choices_are_told_everywhere_in_the_order_of_the_file() -> None:
@@ -142,16 +139,16 @@ async def test_of_many_answers_at_once_one_is_accepted() -> None:
         assert [one for one in tried if one[0] != 202] == [(404, {"error": "question not found"})] * 5
 
 
-@pytest.mark.parametrize(("run_name", "question_name"), [("pipeline_id", "question_id"), ("id", "qid")])
-@pytest.mark.parametrize("given_name", ["answer", "value"])
-async def test_the_alias_takes_either_name_of_each_member(run_name: str, question_name: str, given_name: str) -> None:
+async def test_the_alias_takes_either_name_of_each_member() -> None:
     async with pipelines() as place:
-        run = await place.start(GATE)
-        question = await place.asked(run)
-        body = {run_name: run, question_name: question["id"], given_name: "Y"}
-        answer = await place.client.post("/answer", json=body)
-        told = {"pipeline_id": run, "question_id": question["id"], "accepted": True}
-        assert (answer.status_code, answer.json()) == (202, told)
+        for run_name, question_name in (("pipeline_id", "question_id"), ("id", "qid")):
+            for given_name in ("answer", "value"):
+                run = await place.start(GATE)
+                question = await place.asked(run)
+                body = {run_name: run, question_name: question["id"], given_name: "Y"}
+                answer = await place.client.post("/answer", json=body)
+                told = {"pipeline_id": run, "question_id": question["id"], "accepted": True}
+                assert (answer.status_code, answer.json()) == (202, told)
 
 
 async def test_every_422_holds_an_error_and_at_most_a_field_and_diagnostics() -> None:

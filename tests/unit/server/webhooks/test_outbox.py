@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from perdure.server.webhooks.outbox import Answer, Outbox, Pending
+import pytest
+
+from perdure.server.webhooks.outbox import MOST_AHEAD_MS, Answer, Outbox, Pending
 
 SCHEDULE = (100, 1000, 10_000)
 REFUSED = Answer(500, "it answered 500")
@@ -108,3 +110,38 @@ def test_an_outbox_is_kept_whole() -> None:
     box.refused(box.pending[0], REFUSED, SCHEDULE, 3)
     box.accepted(box.pending[1], 4)
     assert Outbox.from_json(box.to_json()) == box
+
+
+def test_a_time_from_a_clock_that_was_put_right_holds_up_nothing() -> None:
+    """A machine that was a year ahead, and was put right: what it planned then is sent now."""
+    year_ms = 365 * 24 * 3_600_000
+    box = outbox("a", "b")
+    box.refused(box.pending[0], Answer(503, "it answered 503", 3600), SCHEDULE, year_ms)
+    assert planned(box, year_ms) == ([], year_ms + 3_600_000)
+    assert planned(box, 0) == ([1, 2], None)
+
+
+def test_nothing_is_due_later_than_a_clock_that_was_put_right_is_told_by() -> None:
+    box = outbox("a")
+    box.refused(box.pending[0], REFUSED, (100 * MOST_AHEAD_MS, 1), 0)
+    assert planned(box, 0) == ([], MOST_AHEAD_MS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"null",
+        b"[]",
+        b'{"cursor": 1}',
+        b'{"cursor": "1", "pending": []}',
+        b'{"cursor": -1, "pending": []}',
+        b'{"cursor": 1, "pending": [], "held_until_ms": null}',
+        b'{"cursor": 1, "pending": [{"run_id": 1, "seq": 1, "type": "run.failed"}]}',
+        b'{"cursor": 1, "pending": [{"run_id": "a", "seq": "1", "type": "run.failed"}]}',
+        b'{"cursor": 1, "pending": [{"run_id": "a", "seq": 1, "type": "run.failed", "due_ms": "now"}]}',
+        b'{"cursor": 1, "pending": [{"run_id": "a", "seq": 1, "type": "of another kind"}]}',
+    ],
+)
+def test_what_is_no_outbox_is_refused(content: bytes) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Outbox.from_json(content)
