@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import typer
 
+from perdure.cli.visible import visible
 from perdure.core.errors import PerdureError
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Output:
         _write(sys.stdout, _shown(sys.stdout, to_json(value)) + "\n")
 
     def line(self, text: str) -> None:
-        """A line of text, as it is."""
-        _write(sys.stdout, text + "\n")
+        """A line of text: as it is for a program that reads, and without what acts on a terminal for a person."""
+        _write(sys.stdout, (visible(text) if sys.stdout.isatty() else text) + "\n")
 
     def data(self, content: bytes) -> None:
         """Bytes, as they are."""
@@ -91,7 +92,7 @@ class Output:
 
             self.notes.print(Text(text, style=style), soft_wrap=True)
         else:
-            _write(sys.stderr, text + "\n")
+            _write(sys.stderr, visible(text) + "\n")
 
     def warn(self, text: str) -> None:
         """A note that is never left out."""
@@ -157,6 +158,8 @@ def to_json(value: object, *, indent: bool = False) -> str:
 
 def _shown(stream: TextIO, text: str) -> str:
     """JSON as a stream can show it: what its encoding lacks is escaped as JSON wants it."""
+    if stream.isatty():
+        text = visible(text)
     if text.isascii() or (stream.encoding or "utf-8").lower().replace("-", "").startswith("utf"):
         return text
     import json
@@ -165,9 +168,10 @@ def _shown(stream: TextIO, text: str) -> str:
 
 
 def _console(stream: TextIO) -> Console:
-    from rich.console import Console
+    from perdure.cli.console import VisibleConsole
 
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else WIDE)
+    width = None if stream.isatty() else WIDE
+    return VisibleConsole(file=stream, highlight=False, markup=False, emoji=False, width=width)
 
 
 def _write(stream: TextIO, text: str) -> None:

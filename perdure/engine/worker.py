@@ -84,6 +84,8 @@ class Worker:
         self.executions: dict[str, Execution] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._suspects_turn = asyncio.Lock()
+        self._leaving: dict[str, asyncio.Future[None]] = {}
+        self._release_task: asyncio.Task[None] | None = None
         self._in_line: set[str] = set()
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
@@ -310,11 +312,32 @@ class Worker:
         await self._let_go(execution.run_id)
 
     async def _let_go(self, run_id: str) -> None:
+        """Give a run back. Those that are let go of while another release is on its way share the next one."""
+        released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leaving[run_id] = released
+        if self._release_task is None or self._release_task.done():
+            self._release_task = asyncio.ensure_future(self._release())
         try:
-            await self._services.store.release(self.lease, [run_id])
+            await released
             self._wake.set()
         except StoreError:
             await self._retry_later(run_id)
+
+    async def _release(self) -> None:
+        while self._leaving:
+            batch, self._leaving = self._leaving, {}
+            error: Exception | None = None
+            try:
+                await self._services.store.release(self.lease, list(batch))
+            except Exception as problem:  # goes to whoever waits for it
+                error = problem
+            for released in batch.values():
+                if released.done():  # whoever waited for it was cancelled
+                    continue
+                if error is None:
+                    released.set_result(None)
+                else:
+                    released.set_exception(error)
 
     async def _retry_later(self, run_id: str) -> None:
         """The store failed under this run, or the lease ended for a while: recover it from the store, as soon as that

@@ -327,7 +327,7 @@ def test_the_engine_is_silent_in_a_program_that_does_not_ask(capfd: pytest.Captu
 
 # --- secrets and formats ----------------------------------------------------------------------------------------------
 
-CANARY = "canary-0123456789"
+CANARY = "canary-of-the-logs-0123456789"  # no other test has it, so no other runtime has a label for it
 
 
 async def test_a_revealed_secret_and_credentials_of_urls_stand_in_no_log(written: io.StringIO) -> None:
