@@ -28,7 +28,7 @@ class Client(Commanding, Operating, Pipelines):
     Args:
         url: of the service; the one that it prints at its start is taken as it is, with the token behind its `#`.
         token: of an API key.
-        timeout: for one answer.
+        timeout: for how long the service may be silent, before and within an answer.
         patience: for how long a request is sent again, or a stream opened again, after the first failure.
         heartbeat: a stream of events that is silent for longer is taken for lost; the service sends something every
             15 s.

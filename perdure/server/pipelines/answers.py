@@ -39,7 +39,7 @@ def engine_answer(question: GateQuestion, given: Any) -> Any:
     """
     value = _unwrapped(question, given)
     if question.type == FREEFORM:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value.strip():  # `required`, as every question says
             raise _refused(question, "the question wants text")
         return value
     if question.multiple:

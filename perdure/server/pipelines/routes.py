@@ -42,6 +42,20 @@ def followed_of(request: Request) -> Followed:
     return found
 
 
+ALIASES: Final = ("/run", "/status", "/answer")
+
+
+def _operation_of(endpoint: Endpoint, path: str) -> str:
+    """What clients that are made of the OpenAPI document call it: `start_pipeline`, `pipeline_events`."""
+    verb = endpoint.__name__
+    name = "list_pipelines" if verb == "listing" else f"pipeline_{verb}"
+    if verb in ("start", "cancel", "resume"):
+        name = f"{verb}_pipeline"
+    elif verb in ("answer", "answer_question"):
+        name = "answer_pipeline"
+    return f"{name}_by_{path.strip('/')}" if path in ALIASES else name
+
+
 def _route(path: str, method: str, status: int = 200) -> Callable[[Endpoint], Endpoint]:
     """Add a route whose refusals are answered as the contract words them."""
 
@@ -52,7 +66,7 @@ def _route(path: str, method: str, status: int = 200) -> Callable[[Endpoint], En
             except Refusal as refusal:
                 return Json(refusal.body, refusal.http_status)
 
-        name = f"{method.lower()}_{endpoint.__name__}_{path.strip('/').partition('/')[0]}"
+        name = _operation_of(endpoint, path)
         router.add_api_route(
             path,
             answered,

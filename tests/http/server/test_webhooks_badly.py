@@ -25,6 +25,7 @@ from tests.http.server.receivers import hook, receiver
 from tests.http.server.served import served
 from tests.http.server.test_webhooks import QUICK, settled
 
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
 PATIENT = replace(QUICK, schedule_s=(30.0,))
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
 
@@ -100,7 +101,7 @@ async def test_what_is_no_answer_accepts_nothing(said: bytes) -> None:
 def own_certificate() -> ssl.SSLContext:
     """A server's certificate that nobody has signed but itself."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(Path(__file__).with_name("localhost.pem"))
+    context.load_cert_chain(CERTIFICATE)
     return context
 
 
@@ -114,6 +115,18 @@ async def test_nothing_goes_to_a_receiver_whose_certificate_is_not_known() -> No
         shown = await settled(place, made.json()["id"], lambda one: one["delivery"]["failed"] == 1)
         assert "certificate" in shown["delivery"]["last_error"]["error"]
         assert got == []
+
+
+async def test_an_authority_of_ones_own_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    async with (
+        served(webhooks=PATIENT) as place,
+        raw_receiver(HEAD + b"content-length: 0\r\n\r\n", context=own_certificate()) as (port, got),
+    ):
+        made = await place.client.post("/webhooks", json={"url": f"https://localhost:{port}/"})
+        await place.start("add", a=1)
+        await settled(place, made.json()["id"], lambda one: one["delivery"]["delivered"] == 1)
+        assert len(got) == 1
 
 
 async def test_a_name_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
