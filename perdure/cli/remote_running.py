@@ -265,6 +265,7 @@ class _RemoteStay(Stay):
 
     async def let_go(self, *, interrupted: bool) -> None:
         if interrupted:
+            await self._remote.client.hurry(LEAVING_S)  # what is left to be asked tells how the run stands
             self._output.note(f"stay with it again: {self._again()}")
 
     def _again(self) -> str:

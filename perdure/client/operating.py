@@ -8,6 +8,7 @@ from perdure.client.face import Face, path_of
 from perdure.client.refusals import refusal_of
 from perdure.client.views.base import View
 from perdure.client.views.service import Health, OpenWait, VersionView, WorkerView, WorkflowView
+from perdure.core.durations import Duration, parse_duration
 
 
 class Operating(Face):
@@ -68,6 +69,14 @@ class Operating(Face):
     async def version(self) -> VersionView:
         """What answers, and its version."""
         return VersionView.read(await self._get("/version"))
+
+    async def hurry(self, patience: Duration) -> None:
+        """From now on, ask no longer than this where nobody answers.
+
+        Args:
+            patience: as the client's own; a longer one changes nothing.
+        """
+        self._transport.patience_s = min(self._transport.patience_s, parse_duration(patience, name="patience"))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ cost more than the tenth. Who needs an old state folds again up to its seq.
 
 *Records of a node live as long as the node.* While a visit of a node is active its steps are looked up by scope and
 key; once it has completed it will never be executed again, so its records are dropped and only its writes and its
-output stay. That keeps the memory of a flow with a cycle flat. A failed node keeps them: `retry` goes on from there.
+output stay. That keeps the memory of a flow with a cycle flat. A node that ended the run by a failure keeps them, and
+with them what it changed, as that was before: `retry` puts that back, and goes on from there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, Final
 
 from perdure.core import kinds
 from perdure.core.events import Event
-from perdure.journal.state import DELETED, Child, NodeResult, Record, RunState, Wait
+from perdure.journal.state import DELETED, Before, Child, NodeResult, Record, RunState, Wait, error_of
 
 _SECRET: Final = b'{"$secret":'
 
@@ -98,6 +99,7 @@ def _run_continued(state: RunState, event: Event) -> None:
     state.writes, state.visits, state.active, state.attempts = {}, {}, {}, {}
     state.results, state.last, state.scopes, state.node_scopes = {}, None, {}, {}
     state.base, state.node_writes, state.reenter = dict(state.context), {}, {}
+    state.before, state.forgotten = {}, {}
     state.interruptions = 0
     state.status = "running"
 
@@ -169,19 +171,54 @@ def _run_reopened(state: RunState, event: Event) -> None:
     forgets = event.data["forgets"]
     for scope, key in forgets.get("records", ()):
         state.scopes.get(scope, {}).pop(key, None)
+    last = state.last
     for node in forgets.get("nodes", ()):
-        result = state.results.pop(node, None)
-        if result is not None:
-            state.visits[node] = result.visit - 1
+        _unfail(state, node)
     for node in forgets.get("visits", ()):  # these are visited anew: their facts do not count any more
         state.results.pop(node, None)
         state.node_writes.pop(node, None)
+        state.before.pop(node, None)
     if "visits" in forgets:
         state.context = dict(state.base)
         for writes in state.node_writes.values():
             _apply(state.context, writes)
-    if state.last is not None and state.last.name not in state.results:
+    if last is not None and state.results.get(last.name) is not last:
         state.last = state.results.get(forgets.get("last") or "")
+
+
+def _unfail(state: RunState, node: str) -> None:
+    """Take back a visit of a node that ended the run by a failure, as far as that visit is not recorded step by step."""
+    result = state.results.pop(node, None)
+    before = state.before.pop(node, None)
+    if result is None:
+        return
+    state.visits[node] = result.visit - 1
+    place = f"{node}#{result.visit}"
+    state.forgotten.setdefault(place, []).append(error_of(result) or {})
+    for scope in state.node_scopes.get(place, ()):
+        state.writes[scope] = _writes_of(state, scope)
+    if before is None:
+        return
+    _apply(state.context, before.context)
+    if before.result is not None:
+        state.results[node] = before.result
+    if before.writes is not None:
+        state.node_writes[node] = before.writes
+    elif before.context:
+        state.node_writes.pop(node, None)
+
+
+def _writes_of(state: RunState, scope: str) -> dict[str, Any]:
+    """What a scope wrote, by the records that it has."""
+    facts = [record.fact for record in state.scopes.get(scope, {}).values() if record.what in ("state", "join")]
+    writes: dict[str, Any] = {}
+    for fact in sorted((fact for fact in facts if fact is not None), key=lambda fact: fact.seq):
+        if fact.kind == kinds.STATE_WRITTEN:
+            writes.update(_written(fact))
+        elif fact.data.get("failed") is None:
+            for branch in fact.data.get("branches", ()):
+                writes.update(_writes_of(state, branch))
+    return writes
 
 
 def _command(state: RunState, event: Event) -> None:
@@ -210,6 +247,10 @@ def _node_completed(state: RunState, event: Event) -> None:
     _finish(state, event, "completed", data.get("output"), tuple(data.get("next", ())), data.get("end"))
     node = event.node or ""
     root = f"{state.generation}/{node}"
+    if "error" in (data.get("end") or ()):
+        _change(state, node, state.writes.get(root) or {})
+        return
+    state.forgotten.pop(node, None)
     for scope in state.node_scopes.pop(node, ()):
         records = state.scopes.pop(scope, {})
         doubted = {key: record for key, record in records.items() if record.doubt is not None and record.fact is None}
@@ -220,6 +261,17 @@ def _node_completed(state: RunState, event: Event) -> None:
     writes = state.writes.pop(root, None)
     if writes:
         state.node_writes[node.rpartition("#")[0]] = writes
+        _apply(state.context, writes)
+
+
+def _change(state: RunState, node: str, writes: dict[str, Any]) -> None:
+    """A node that ended the run by returning a failure has written this; its records stay."""
+    name = node.rpartition("#")[0]
+    state.before[name] = state.before[name]._replace(
+        context={key: state.context.get(key, DELETED) for key in writes}, writes=state.node_writes.get(name)
+    )
+    if writes:
+        state.node_writes[name] = dict(writes)
         _apply(state.context, writes)
 
 
@@ -249,6 +301,9 @@ def _finish(
     name, _, visit = node.rpartition("#")
     state.active.pop(node, None)
     result = NodeResult(name, int(visit), status, output, following, end)
+    if error_of(result) is not None:
+        last = state.last.name if state.last is not None else None
+        state.before[name] = Before(state.results.get(name), last, {}, None)
     state.results[name] = result
     state.last = result
     state.interruptions = 0
@@ -352,12 +407,16 @@ def _noted(state: RunState, event: Event) -> None:
 
 def _state_written(state: RunState, event: Event) -> None:
     _noted(state, event)
+    state.writes.setdefault(event.scope or "", {}).update(_written(event))
+
+
+def _written(event: Event) -> dict[str, Any]:
+    """The values of a `state.written`, by key."""
     data = event.data
-    writes = state.writes.setdefault(event.scope or "", {})
     if "values" in data:
-        writes.update(data["values"])
-    else:
-        writes[data["name"]] = DELETED if data.get("deleted") else data.get("value")
+        values: dict[str, Any] = data["values"]
+        return values
+    return {data["name"]: DELETED if data.get("deleted") else data.get("value")}
 
 
 def _branches_joined(state: RunState, event: Event) -> None:

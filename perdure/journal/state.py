@@ -75,6 +75,28 @@ class NodeResult(NamedTuple):
     end: dict[str, Any] | None
 
 
+class Before(NamedTuple):
+    """What a node found that ended the run by a failure; a retry puts it back.
+
+    Attributes:
+        result: of its visit before.
+        last: the node that had ended last.
+        context: what it changed of the state, as that was; `DELETED` where there was nothing.
+        writes: of its visit before.
+    """
+
+    result: NodeResult | None
+    last: str | None
+    context: dict[str, Any]
+    writes: dict[str, Any] | None
+
+
+def error_of(result: NodeResult) -> dict[str, Any] | None:
+    """The failure by which a node ended the run, if it did: its code raised it, or returned `Fail`."""
+    error: dict[str, Any] | None = (result.end or {}).get("error")
+    return error
+
+
 class Wait:
     """A wait that was opened; `closed` holds the event that settled it."""
 
@@ -154,6 +176,8 @@ class RunState:
         self.base: dict[str, Any] = {}
         self.node_writes: dict[str, dict[str, Any]] = {}
         self.reenter: dict[str, int] = {}
+        self.before: dict[str, Before] = {}
+        self.forgotten: dict[str, list[dict[str, Any]]] = {}
 
     @property
     def terminal(self) -> bool:

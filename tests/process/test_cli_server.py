@@ -482,6 +482,7 @@ def test_ctrl_c_leaves_the_run_to_the_service(perdure: CommandLine) -> None:
             assert [json.loads(line)["kind"] for line in out.splitlines()][-1] == "run.completed"
         with perdure.started("run", "who", "--id", "w2", "--patience", "1h") as staying:
             reach(staying, "run w2 (who) started")
+            perdure.await_event("w2", "wait.opened")
             found.kill()
             away = end(staying, signal.SIGTERM)
         assert away.code == 1
