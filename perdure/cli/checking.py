@@ -58,7 +58,7 @@ def doctor(
 def version(server: ServerOption = None, token_file: TokenFileOption = None, json: JsonOption = False) -> int:
     """Show the versions of Perdure, Python and SQLite; with --server also that of the service."""
     if server is not None or token_file is not None:
-        from perdure.cli.remote_diagnosis import show_versions
+        from perdure.cli.remote.diagnosis import show_versions
 
         return finish(show_versions(Place.of(None, server, token_file), Output(json=json)))
     from perdure.cli.diagnosis import versions

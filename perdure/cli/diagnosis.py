@@ -104,7 +104,7 @@ class Finding:
 async def examine(place: Place, output: Output, *, everything: bool) -> int:
     """Examine the store and print what was found."""
     if place.server is not None:
-        from perdure.cli.remote_diagnosis import examine_service
+        from perdure.cli.remote.diagnosis import examine_service
 
         return await examine_service(place, output, everything=everything)
     findings: list[Finding] = []

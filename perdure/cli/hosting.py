@@ -1,5 +1,5 @@
-"""`serve` and `dev`: commands that offer the HTTP service. Their work is done in `perdure.cli.service` and
-`perdure.cli.development`."""
+"""`serve` and `dev`: commands that offer the HTTP service. Their work is done in `perdure.cli.hosted.service` and
+`perdure.cli.hosted.development`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def serve(
 
     The first line on standard output is the URL, with the first token behind its '#'.
     """
-    from perdure.cli.service import Offer, offer
+    from perdure.cli.hosted.service import Offer, offer
 
     order = Offer(
         files=tuple(files or ()),
@@ -127,7 +127,7 @@ def dev(
 
     A file that cannot be loaded leaves the old one serving until it is mended.
     """
-    from perdure.cli.development import Development, develop
+    from perdure.cli.hosted.development import Development, develop
 
     options = [
         *(["--no-auth"] if no_auth else []),

@@ -1,4 +1,4 @@
-"""`keys add`, `keys list`, `keys revoke`: who may use the HTTP service of a store. Done in `perdure.cli.keyring`."""
+"""`keys add`, `keys list`, `keys revoke`: who may use the HTTP service of a store; done in `cli.hosted.keyring`."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def add(
     json: JsonOption = False,
 ) -> int:
     """Make a key, and print its token; the token is shown this once and kept nowhere."""
-    from perdure.cli.keyring import add_key
+    from perdure.cli.hosted.keyring import add_key
 
     return add_key(Place.of_store(store), Output(json=json), name, scope, expires, rate)
 
 
 def list_(store: StoreOption = None, server: NoServerOption = None, json: JsonOption = False) -> int:
     """List the keys: for whom, what for, until when."""
-    from perdure.cli.keyring import list_keys
+    from perdure.cli.hosted.keyring import list_keys
 
     return list_keys(Place.of_store(store), Output(json=json))
 
@@ -51,6 +51,6 @@ def revoke(
     name: NameArgument, store: StoreOption = None, server: NoServerOption = None, json: JsonOption = False
 ) -> int:
     """Make a key good for nothing, at once and for ever; a service that runs takes notice by itself."""
-    from perdure.cli.keyring import revoke_key
+    from perdure.cli.hosted.keyring import revoke_key
 
     return revoke_key(Place.of_store(store), Output(json=json), name)

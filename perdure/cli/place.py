@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from perdure.core.errors import InputError, StoreNotFoundError, StoreReadOnlyError
 
 if TYPE_CHECKING:
-    from perdure.cli.remote import Server
+    from perdure.cli.remote.server import Server
     from perdure.engine.runtime import Runtime
     from perdure.store.port import Durability, Store
 
@@ -50,7 +50,7 @@ class Place:
             return cls(store, named=True)
         address = server or os.environ.get(SERVER_VARIABLE)
         if address:
-            from perdure.cli.remote import Server
+            from perdure.cli.remote.server import Server
 
             found = Server.of(address, token_file)
             return cls(found.url, named=server is not None, server=found)
@@ -99,7 +99,7 @@ class Place:
             StoreNotFoundError: there is none, and it must exist.
         """
         if self.server is not None:
-            from perdure.cli.remote_store import RemoteStore
+            from perdure.cli.remote.store import RemoteStore
 
             return RemoteStore(self.server.client())
         from perdure.store.url import open_store

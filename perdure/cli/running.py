@@ -40,7 +40,7 @@ async def run_workflow(place: Place, output: Output, order: Order) -> int:
     patience_s = _patience_s(order)
     durability = check_durability(order.durability)
     if place.server is not None:
-        from perdure.cli.remote_running import run_remotely
+        from perdure.cli.remote.running import run_remotely
 
         return await run_remotely(place.server, place, output, order, patience_s)
     prepared = await prepare(place, order)

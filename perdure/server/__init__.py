@@ -4,10 +4,10 @@
 it inside a program of yours. It needs the extra `server`: `pip install 'perdure[server]'`.
 """
 
+from perdure.server.admission.keys import SCOPES, KeyRing
+from perdure.server.admission.rates import Rate
 from perdure.server.application import create_app
-from perdure.server.keys import SCOPES, KeyRing
 from perdure.server.pipelines import PipelineSettings
-from perdure.server.rates import Rate
 from perdure.server.service import Service, serve
 from perdure.server.settings import Settings
 

@@ -12,16 +12,16 @@ from fastapi import FastAPI
 from perdure.core.version import VERSION
 from perdure.engine.runtime import Runtime
 from perdure.server import pipelines
+from perdure.server.admission.gate import Gate
 from perdure.server.document import document_of, name_of
-from perdure.server.feed import Feed
-from perdure.server.gate import Gate
+from perdure.server.following.feed import Feed
+from perdure.server.following.tails import Tails
 from perdure.server.methods import Heads
 from perdure.server.refusals import HANDLERS
 from perdure.server.responses import Json
 from perdure.server.routes import artifacts, commands, feed, journal, operations, questions, runs, waits, webhooks
 from perdure.server.settings import Settings, directory_of, settings_for
 from perdure.server.shown import Shown
-from perdure.server.tails import Tails
 from perdure.server.webhooks.dispatcher import Webhooks
 
 logger = logging.getLogger("perdure.server")

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from perdure.server.access import is_open, scope_for
+from perdure.server.admission.access import is_open, scope_for
 from perdure.server.told.errors import REASONS
 
 Schema = dict[str, Any]

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 
 from perdure.core.errors import InputError
 from perdure.engine.runtime import Runtime
+from perdure.server.admission.connections import connections
+from perdure.server.admission.gate import MAX_HEAD_BYTES
 from perdure.server.application import create_app, end_streams
 from perdure.server.collecting import collect_rarely
-from perdure.server.connections import connections
-from perdure.server.gate import MAX_HEAD_BYTES
 from perdure.server.settings import Settings, settings_for
 
 HOST: Final = "127.0.0.1"

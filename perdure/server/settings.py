@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from perdure.engine.runtime import Runtime
-from perdure.server.keys import KeyRing
+from perdure.server.admission.keys import KeyRing
+from perdure.server.admission.rates import Rate
 from perdure.server.pipelines import PipelineSettings
-from perdure.server.rates import Rate
 from perdure.server.webhooks.settings import WebhookSettings
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")

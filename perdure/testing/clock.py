@@ -37,7 +37,7 @@ TURNS: Final = 100
 """How many turns stand for 'nothing is ready' in an event loop that does not say what is."""
 BLINK_S: Final = 0.0005
 LAST_CHANCE_S: Final = 1.0
-"""How long what is awaited may take by itself, for example to read the store, when the engine has nothing left to do."""
+"""How long what is awaited may take by itself, for example to read the store, when the engine has nothing to do."""
 
 UnderWay = Callable[[], list[Activity]]
 

@@ -15,11 +15,11 @@ from perdure.core.errors import CorruptRecordError
 from perdure.core.events import Event
 from perdure.engine.handle import PAGE
 from perdure.journal.state import TERMINAL
+from perdure.server.following.waking import Waking
 from perdure.server.pipelines.library import Library
 from perdure.server.pipelines.portrait import Portrait
 from perdure.server.pipelines.records import Record
 from perdure.server.pipelines.summary import corrupt_summary, summary_data
-from perdure.server.waking import Waking
 from perdure.store.port import RunFilter, RunRow
 
 MOST_PORTRAITS: Final = 64

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from perdure.core.ids import RUN_ID
 from perdure.engine.large import resolved
+from perdure.server.following.tails import frame
 from perdure.server.pipelines import graphs, operations
 from perdure.server.pipelines.checkpoint import checkpoint_data
 from perdure.server.pipelines.context import as_given, current_context
@@ -22,7 +23,6 @@ from perdure.server.pipelines.records import CHECKPOINT_RESUME, Record
 from perdure.server.pipelines.requests import Refusal, given_answer, json_object, no_pipeline, sequence_after
 from perdure.server.pipelines.resent import command_id, is_keyed
 from perdure.server.responses import Json
-from perdure.server.tails import frame
 from perdure.store.port import RunRow
 
 QUIET_S: Final = 15.0

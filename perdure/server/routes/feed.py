@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from perdure.server.asked import Engine
-from perdure.server.feed import Feed, Wanted
+from perdure.server.following.feed import Feed, Wanted
+from perdure.server.following.streams import MEDIA_TYPE, EventStream, after_of
 from perdure.server.responses import Json
-from perdure.server.streams import MEDIA_TYPE, EventStream, after_of
 from perdure.server.told import runs as told
 from perdure.server.told.streams import streamed
 

@@ -10,11 +10,11 @@ from starlette.responses import Response
 from perdure.server.asked import Engine, RunId
 from perdure.server.cursors import cursor_after, place_of
 from perdure.server.direct import DirectRoute, bound_by, run_arguments
+from perdure.server.following.streams import MEDIA_TYPE, EventStream, after_of
+from perdure.server.following.tails import Tails, event_data
 from perdure.server.instants import InstantText, instant_ms
 from perdure.server.responses import Json
 from perdure.server.shown import Views
-from perdure.server.streams import MEDIA_TYPE, EventStream, after_of
-from perdure.server.tails import Tails, event_data
 from perdure.server.told import runs as told
 from perdure.server.told.errors import answers
 from perdure.server.told.streams import streamed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from perdure.server.streams import MEDIA_TYPE
+from perdure.server.following.streams import MEDIA_TYPE
 
 TEXT: Final = {"type": "string"}
 STREAM: Final = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from perdure.cli.remote_runtime import RemoteRuntime
-from perdure.cli.remote_store import RemoteStore
+from perdure.cli.remote.runtime import RemoteRuntime
+from perdure.cli.remote.store import RemoteStore
 from perdure.client import Client, JournalPage
 from perdure.core.errors import ArtifactNotFoundError, CorruptRecordError, LocalOnlyError, NotPermittedError
 from perdure.core.events import Event

@@ -9,7 +9,8 @@ import pytest
 
 from perdure.client import Client
 from perdure.core.errors import NotAuthorisedError
-from perdure.server import KeyRing, gate
+from perdure.server import KeyRing
+from perdure.server.admission import gate
 from tests.http.server.served import Frame, Served, frames, served
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from perdure.server import streams, tails
-from perdure.server.tails import Tails
+from perdure.server.following import streams, tails
+from perdure.server.following.tails import Tails
 from perdure.store.sqlite import SQLiteStore
 from tests.http.server.served import Frame, Served, frames, served
 

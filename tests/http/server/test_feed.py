@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from perdure import Runtime
-from perdure.server import feed
-from perdure.server.feed import Feed, Wanted
+from perdure.server.following import feed
+from perdure.server.following.feed import Feed, Wanted
 from perdure.store.memory import MemoryStore
 from perdure.store.sqlite import SQLiteStore
 from tests.http.server.served import WORKFLOWS, Served, served

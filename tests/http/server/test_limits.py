@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from perdure.server.rates import Buckets, Rate
+from perdure.server.admission.rates import Buckets, Rate
 from tests.http.server.served import JSON, Served, served
 
 HEAD_S = 0.4

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
-from perdure.server.access import is_open, scope_for
+from perdure.server.admission.access import is_open, scope_for
 from perdure.server.document import operations_of
 from tests.http.server.served import Served, served
 from tests.http.server.test_schemathesis import fill

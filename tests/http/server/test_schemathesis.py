@@ -18,7 +18,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.server.document import operations_of
-from perdure.server.streams import COMMENT
+from perdure.server.following.streams import COMMENT
 from tests.http.server.served import Served, served
 
 CONFIG: Final = Path(__file__).with_name("schemathesis.toml")

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from perdure import Runtime
 from perdure.core.errors import InputError, StoreClosedError
 from perdure.server import SCOPES, KeyRing, Service, Settings
-from perdure.server.access import scope_for
+from perdure.server.admission.access import scope_for
 from perdure.store.memory import MemoryStore
 from tests.http.server.served import JSON, served
 

@@ -14,7 +14,7 @@ from perdure import Run, current_step, step, workflow
 from perdure.engine.live import MOST_WAITING
 from perdure.model import OpenAIBackend, ask, model_step
 from perdure.pipeline import Pipeline
-from perdure.server.tails import Passing
+from perdure.server.following.tails import Passing
 from tests.http.model.scripted_endpoint import END, STREAM, chunk, chunked, events, head, read_request
 from tests.http.server.served import Frame, Served, frames, served
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from perdure.server.waking import FEW, REST_S, Waking
+from perdure.server.following.waking import FEW, REST_S, Waking
 
 
 async def test_few_readers_are_woken_for_each_piece_of_news() -> None:

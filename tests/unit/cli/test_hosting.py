@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from perdure.cli.application import invoke
-from perdure.cli.development import folders_of
-from perdure.server.keys import KeyRing
+from perdure.cli.hosted.development import folders_of
+from perdure.server.admission.keys import KeyRing
 
 Refusal = Callable[..., dict[str, str]]
 

@@ -19,7 +19,7 @@ from perdure.core.events import Event
 from perdure.engine.live import Piece
 from perdure.engine.runtime import Runtime
 from perdure.journal.state import TERMINAL
-from perdure.server.waking import Waking
+from perdure.server.following.waking import Waking
 
 PAGE: Final = 500
 KEPT: Final = 1000

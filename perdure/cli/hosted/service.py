@@ -138,8 +138,8 @@ def _settings(order: Offer) -> Settings:
         InputError: something of it cannot be.
     """
     from perdure.server import Settings
+    from perdure.server.admission.rates import Rate
     from perdure.server.pipelines import PipelineSettings
-    from perdure.server.rates import Rate
     from perdure.server.settings import LOOPBACK
 
     return Settings(
@@ -155,7 +155,7 @@ def _settings(order: Offer) -> Settings:
 def _hosts(order: Offer) -> Iterator[str]:
     """Further names to be asked for under: those that were given, and the address itself if it is one of this machine
     (`0.0.0.0` and `::` are no name)."""
-    from perdure.server.gate import host_name
+    from perdure.server.admission.gate import host_name
     from perdure.server.service import is_wildcard
 
     for name in order.hosts:

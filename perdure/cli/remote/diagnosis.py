@@ -15,7 +15,7 @@ from perdure.cli.diagnosis import (
 )
 from perdure.cli.output import Output
 from perdure.cli.place import Place
-from perdure.cli.remote import Server
+from perdure.cli.remote.server import Server
 from perdure.core.version import VERSION
 
 NOT_CHECKED: Final = ("the store's pages", "its write-ahead log")

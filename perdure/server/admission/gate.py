@@ -19,11 +19,11 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.core.errors import PerdureError
-from perdure.server.access import SAFE, is_open, scope_for
-from perdure.server.keys import KeyRing
+from perdure.server.admission.access import SAFE, is_open, scope_for
+from perdure.server.admission.keys import KeyRing
+from perdure.server.admission.nesting import deeper_than
+from perdure.server.admission.rates import Buckets, Rate
 from perdure.server.methods import methods_of
-from perdure.server.nesting import deeper_than
-from perdure.server.rates import Buckets, Rate
 from perdure.server.responses import Json, cleaned, refusal
 from perdure.server.settings import Settings
 

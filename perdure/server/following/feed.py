@@ -1,7 +1,7 @@
 """Following all runs at once: one tail reads the feed of the store, and all who follow it share what it reads.
 
-It is to all runs what `perdure.server.tails` is to one: the tail keeps the newest entries, and whoever is further back
-reads the store for itself until it has caught up. The feed has no end.
+It is to all runs what `tails` is to one: the tail keeps the newest entries, and whoever is further back reads the store
+for itself until it has caught up. The feed has no end.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from perdure.core.errors import CorruptRecordError
 from perdure.core.events import Event
 from perdure.engine.feed import Damaged, read_feed
 from perdure.engine.runtime import Runtime
+from perdure.server.following.tails import event_data, frame, set_within
 from perdure.server.responses import error_body
-from perdure.server.tails import event_data, frame, set_within
 from perdure.store.port import FeedEntry, Store
 
 PAGE: Final = 500

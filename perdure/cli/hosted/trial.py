@@ -1,4 +1,4 @@
-"""`python -m perdure.cli.trial [--json] FILE...`: whether files can be loaded, found in a process of its own.
+"""`python -m perdure.cli.hosted.trial [--json] FILE...`: whether files can be loaded, found in a process of its own.
 
 Loading runs the files. Whoever serves the old ones must not be touched by what the new ones do.
 """

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from perdure.cli.remote_store import RemoteStore
+from perdure.cli.remote.store import RemoteStore
 from perdure.core.errors import RunNotFoundError
 from perdure.engine.runtime import Runtime
 from perdure.engine.watching import Question

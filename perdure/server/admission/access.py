@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from perdure.server.keys import ADMIN, QUESTIONS_ANSWER, RUNS_READ, RUNS_WRITE, WORKERS
+from perdure.server.admission.keys import ADMIN, QUESTIONS_ANSWER, RUNS_READ, RUNS_WRITE, WORKERS
 
 SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 OPEN: Final = frozenset((("GET", "/healthz"), ("GET", "/readyz")))

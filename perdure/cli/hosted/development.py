@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from perdure.cli.exits import COMPLETED
+from perdure.cli.hosted.service import check_library
 from perdure.cli.interrupts import Interrupts
 from perdure.cli.orders import check_durability
 from perdure.cli.output import Output
 from perdure.cli.place import Place
-from perdure.cli.service import check_library
 from perdure.core.errors import InputError
 
 FIRST_DELAY_S: Final = 0.5
@@ -173,7 +173,7 @@ class Supervisor:
     async def _is_sound(self) -> bool:
         """Whether the changed files can be loaded; says so if they cannot."""
         self._changed.clear()
-        words = ["perdure.cli.trial", *(["--json"] if self._output.json else []), *self._order.files]
+        words = ["perdure.cli.hosted.trial", *(["--json"] if self._output.json else []), *self._order.files]
         trial = await asyncio.create_subprocess_exec(*PYTHON, *words, stdin=asyncio.subprocess.DEVNULL)
         if await trial.wait() == COMPLETED:
             self._say("reloading", "files have changed; letting what is in flight end")

@@ -14,7 +14,7 @@ import h11
 import orjson
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from perdure.server.gate import HEADERS
+from perdure.server.admission.gate import HEADERS
 
 TEXTS: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 

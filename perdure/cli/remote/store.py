@@ -2,7 +2,7 @@
 
 The commands that look read a store; over this one they show of a service the same as of its store, and check the hash
 chain on this machine. Records come as they were hashed. Nothing can be written: commands go through
-`perdure.cli.remote_runtime`.
+`perdure.cli.remote.runtime`.
 """
 
 from __future__ import annotations

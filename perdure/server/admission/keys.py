@@ -20,8 +20,8 @@ import orjson
 
 from perdure.core.errors import InputError, NotFoundError
 from perdure.core.ids import check_name
-from perdure.server.key_files import KeyFiles
-from perdure.server.rates import Rate
+from perdure.server.admission.key_files import KeyFiles
+from perdure.server.admission.rates import Rate
 
 ADMIN: Final = "admin"
 RUNS_READ: Final = "runs:read"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from perdure.core.errors import InputError
 
 if TYPE_CHECKING:
-    from perdure.cli.remote_runtime import RemoteRuntime
+    from perdure.cli.remote.runtime import RemoteRuntime
     from perdure.client import Client
 
 TOKEN_VARIABLE: Final = "PERDURE_TOKEN"
@@ -75,7 +75,7 @@ class Server:
         Raises:
             ServiceError: the service cannot be asked.
         """
-        from perdure.cli.remote_runtime import RemoteRuntime
+        from perdure.cli.remote.runtime import RemoteRuntime
 
         if staying:
             async with self.client() as first:

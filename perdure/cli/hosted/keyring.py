@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perdure.cli.exits import COMPLETED
+from perdure.cli.hosted.service import check_library
 from perdure.cli.output import Output, table
 from perdure.cli.place import Place
-from perdure.cli.service import check_library
 from perdure.cli.times import instant, now_ms
 from perdure.core.durations import parse_duration
 from perdure.core.errors import InputError
 
 if TYPE_CHECKING:
-    from perdure.server.keys import KeyRing
+    from perdure.server.admission.keys import KeyRing
 
 
 def add_key(
@@ -23,7 +23,7 @@ def add_key(
 ) -> int:
     """Make a key and print its token."""
     ring = _ring(place)
-    from perdure.server.rates import Rate
+    from perdure.server.admission.rates import Rate
 
     expires_ms = None if expires is None else now_ms() + round(parse_duration(expires, name="--expires") * 1000)
     token = ring.add(name, scopes, expires_ms=expires_ms, rate=None if rate is None else Rate.parse(rate))
@@ -63,7 +63,7 @@ def list_keys(place: Place, output: Output) -> int:
 def revoke_key(place: Place, output: Output, name: str) -> int:
     """Make a key good for nothing."""
     ring = _ring(place)
-    from perdure.server.keys import FIRST_KEY
+    from perdure.server.admission.keys import FIRST_KEY
 
     ring.revoke(name)
     if output.json:
@@ -81,7 +81,7 @@ def _ring(place: Place) -> KeyRing:
     path = place.file(place.store())
     if path is None:
         raise InputError(f"{place.url} keeps no keys: they end with the service", hint="name a store that is a file")
-    from perdure.server.keys import KeyRing
+    from perdure.server.admission.keys import KeyRing
     from perdure.server.settings import data_directory
 
     return KeyRing.open(data_directory(str(Path(path))), make=False)

@@ -14,9 +14,9 @@ from perdure.cli.exits import COMPLETED
 from perdure.cli.orders import Order
 from perdure.cli.output import Output
 from perdure.cli.place import Place
-from perdure.cli.remote import Server
-from perdure.cli.remote_runtime import RemoteRuntime
-from perdure.cli.remote_store import RemoteStore
+from perdure.cli.remote.runtime import RemoteRuntime
+from perdure.cli.remote.server import Server
+from perdure.cli.remote.store import RemoteStore
 from perdure.cli.running import Stay, tell_ended
 from perdure.cli.supervision import Look, Supervisor, Tree
 from perdure.core.errors import (

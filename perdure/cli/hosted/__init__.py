@@ -1,0 +1,1 @@
+"""What `serve`, `dev` and `keys` do."""

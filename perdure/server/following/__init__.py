@@ -1,0 +1,1 @@
+"""Streams of events: one reader of a journal, or of all, for everybody who follows it."""
