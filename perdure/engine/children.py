@@ -135,6 +135,7 @@ async def spawn(
     raw = graph.dump_input(graph.bind(args, kwargs))
     execution.refuse_shape(raw, f"the input of child {graph.name!r}")
     key = scope.key_for(f"spawn.{graph.name}", key)
+    scope.call(key)
     asked = b'{"input":%s,"workflow":%s}' % (raw, orjson.dumps(graph.name))
     fingerprint = sha256(asked).hexdigest()
     record = scope.recall(key)

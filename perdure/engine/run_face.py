@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,12 @@ class RunFace:
         """The node that ended last in this generation."""
         last = self._execution.last
         return None if last is None else last.name
+
+    @property
+    def forgotten(self) -> Sequence[Mapping[str, Any]]:
+        """The failures by which this visit of the node ended the run, as they were recorded, the oldest first; a retry
+        has forgotten each."""
+        return tuple(self._execution.log.state.forgotten.get(self._root.node, ()))
 
     @property
     def input(self) -> Mapping[str, Any]:

@@ -29,6 +29,10 @@ class Scope:
         path: `generation/node#visit[/branch…]`.
         node: `node#visit`.
         parent: the scope that it branched from.
+
+    Attributes:
+        calls: how many steps, waits and children the code here has asked for, recorded or not.
+        latest: the key of the newest of them.
     """
 
     __slots__ = (
@@ -41,7 +45,9 @@ class Scope:
         "_recorded",
         "_unbegun",
         "_writers",
+        "calls",
         "execution",
+        "latest",
         "node",
         "open",
         "parent",
@@ -70,6 +76,8 @@ class Scope:
         if parent is not None:
             parent.begin_branch(path[len(parent.path) + 1 :] + "/")
         self.open = False
+        self.calls = 0
+        self.latest = ""
         self.patches: dict[str, bool] = {}
         self._asked: set[str] = set()
         self.writes: dict[str, Any] = {}
@@ -111,6 +119,11 @@ class Scope:
 
     def _refuse_twice(self, key: str) -> NoReturn:
         raise ScopeInUseError(f"key {key!r} is used twice in scope {self.path}", run_id=self.execution.run_id, key=key)
+
+    def call(self, key: str) -> None:
+        """A step, wait or child is asked for."""
+        self.calls += 1
+        self.latest = key
 
     def recall(self, key: str) -> Record | None:
         """What is recorded under a key, which now counts as asked for."""

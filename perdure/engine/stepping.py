@@ -63,6 +63,7 @@ async def run_step(
             step=step.name,
         )
     made = StepCall(execution, scope, step, scope.key_for(step.name, step.key if key is None else key), data)
+    scope.call(made.key)
     record = made.record = scope.recall(made.key)
     if record is not None:
         if record.what != "step" or (record.fingerprint and record.fingerprint != made.fingerprint):

@@ -72,6 +72,7 @@ async def wait(
         The event that settled it.
     """
     key = scope.key_for(name, key)
+    scope.call(key)
     question = canonical(asked)
     fingerprint = sha256(question).hexdigest()
     record = scope.recall(key)
@@ -92,8 +93,16 @@ async def wait(
     await execution.check_start(scope, key)
     if execution.permits is not None:
         await execution.permit()
-    data = {"wait_id": wait_id_of(data["wait"][0], scope.path, key), "fingerprint": fingerprint, "asked": asked, **data}
+    wait_id = _new_id(execution.log.state, data["wait"][0], scope.path, key)
+    data = {"wait_id": wait_id, "fingerprint": fingerprint, "asked": asked, **data}
     return await block(execution, scope, key, data, _opened(execution, scope, key, data))
+
+
+def _new_id(state: RunState, prefix: str, scope: str, key: str) -> str:
+    """The id of a wait that opens; another one where a retry of the run has forgotten the wait that was here: an answer
+    to that is none to this."""
+    wait_id = wait_id_of(prefix, scope, key)
+    return wait_id if wait_id not in state.waits else wait_id_of(prefix, scope, key, state.reopened)
 
 
 def _opened(execution: Execution, scope: Scope, key: str, data: dict[str, Any]) -> Draft:

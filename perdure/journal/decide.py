@@ -25,6 +25,7 @@ from perdure.core.errors import (
 )
 from perdure.core.events import NEVER, IndexChange
 from perdure.journal.questions import check_answer, check_approval, check_in_time, find_question
+from perdure.journal.reopening import forgotten
 from perdure.journal.state import RunState
 
 MOST_SIGNALS: Final = 10_000
@@ -235,7 +236,8 @@ def reopen(
         cancelled_children: children that ended when the cancel of this run went down the tree; they are spawned anew.
 
     Raises:
-        NotReopenableError: the run has not ended, has completed, or its parent took the outcome.
+        NotReopenableError: the run has not ended, has completed, its parent took the outcome, or its code would decide
+            the same again.
     """
     if _repeated(state, command_id, kinds.RUN_REOPENED):
         return []
@@ -249,7 +251,7 @@ def reopen(
             hint="retry the parent",
             run_id=state.run_id,
         )
-    forgets = _forgotten(state)
+    forgets = forgotten(state)
     forgets["records"] += _cancelled_with_it(state, cancelled_children)
     payload = {"reason": reason, "forgets": forgets, "command_id": command_id}
     due = NEVER if (state.manifest or {}).get("caller_owned") else 0
@@ -271,58 +273,6 @@ def _cancelled_with_it(state: RunState, cancelled_children: Collection[str]) -> 
         if child.child_id in gone
     ]
     return spawns + [(wait.scope, wait.key) for wait in state.waits.values() if wait.data.get("child") in gone]
-
-
-def _forgotten(state: RunState) -> dict[str, Any]:
-    """The records and node failures that a retry must forget: the origin of the failure and the joins above it."""
-    failed = [result for result in state.results.values() if result.status == "failed"]
-    records: list[tuple[str, str]] = []
-    errors = [result.end["error"] for result in failed if result.end]
-    if state.ended is not None and state.ended.data.get("error"):
-        errors.append(state.ended.data["error"])
-    for error in errors:
-        origin = error.get("origin")
-        if origin is None or tuple(origin) in records:
-            continue
-        scope, key = origin
-        records.append((scope, key))
-        records += _spawns(state, scope, key)
-        records += [
-            (above, join)
-            for above, entries in state.scopes.items()
-            for join, record in entries.items()
-            if record.what == "join"
-            and record.fact is not None
-            and record.fact.data.get("failed") is not None
-            and scope.startswith(f"{above}/{join}[")
-        ]
-    completed = [result for result in state.results.values() if result.status == "completed"]
-    last = state.last.name if state.last is not None and state.last.status == "completed" else None
-    if last is None and completed and state.last is not None and state.last.status == "failed":
-        entered_by = [result for result in completed if state.last.name in result.next]
-        last = entered_by[-1].name if entered_by else None
-    revisits = state.manifest.get("policy", {}).get("revisits", {})
-    again = dict.fromkeys(name for result in failed for name in revisits.get(result.name, ()))
-    forgets = {
-        "records": records,
-        "nodes": [result.name for result in failed if result.name not in again],
-        "last": last,
-    }
-    return forgets | ({"visits": list(again)} if again else {})
-
-
-def _spawns(state: RunState, scope: str, key: str) -> list[tuple[str, str]]:
-    """The spawn of the child whose failure was taken under this key: a retry takes the outcome of another child."""
-    record = state.scopes.get(scope, {}).get(key)
-    child_id = record.intent.data.get("child") if record is not None and record.intent is not None else None
-    if child_id is None:
-        return []
-    return [
-        (place, name)
-        for place, records in state.scopes.items()
-        for name, found in records.items()
-        if found.what == "child" and found.intent is not None and found.intent.data["child"] == child_id
-    ]
 
 
 # --- doubt ------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,9 @@ from typing import Any, Final
 
 from perdure.core import kinds
 from perdure.core.events import Event
+from perdure.journal.reopening import forget
 from perdure.journal.state import DELETED, Before, Child, NodeResult, Record, RunState, Wait, error_of
+from perdure.journal.writes import apply_writes, written_by
 
 _SECRET: Final = b'{"$secret":'
 
@@ -168,57 +170,7 @@ def _run_reopened(state: RunState, event: Event) -> None:
     state.status = "running" if state.visits else "pending"
     state.reopened += 1
     state.interruptions = 0
-    forgets = event.data["forgets"]
-    for scope, key in forgets.get("records", ()):
-        state.scopes.get(scope, {}).pop(key, None)
-    last = state.last
-    for node in forgets.get("nodes", ()):
-        _unfail(state, node)
-    for node in forgets.get("visits", ()):  # these are visited anew: their facts do not count any more
-        state.results.pop(node, None)
-        state.node_writes.pop(node, None)
-        state.before.pop(node, None)
-    if "visits" in forgets:
-        state.context = dict(state.base)
-        for writes in state.node_writes.values():
-            _apply(state.context, writes)
-    if last is not None and state.results.get(last.name) is not last:
-        state.last = state.results.get(forgets.get("last") or "")
-
-
-def _unfail(state: RunState, node: str) -> None:
-    """Take back a visit of a node that ended the run by a failure, as far as that visit is not recorded step by step."""
-    result = state.results.pop(node, None)
-    before = state.before.pop(node, None)
-    if result is None:
-        return
-    state.visits[node] = result.visit - 1
-    place = f"{node}#{result.visit}"
-    state.forgotten.setdefault(place, []).append(error_of(result) or {})
-    for scope in state.node_scopes.get(place, ()):
-        state.writes[scope] = _writes_of(state, scope)
-    if before is None:
-        return
-    _apply(state.context, before.context)
-    if before.result is not None:
-        state.results[node] = before.result
-    if before.writes is not None:
-        state.node_writes[node] = before.writes
-    elif before.context:
-        state.node_writes.pop(node, None)
-
-
-def _writes_of(state: RunState, scope: str) -> dict[str, Any]:
-    """What a scope wrote, by the records that it has."""
-    facts = [record.fact for record in state.scopes.get(scope, {}).values() if record.what in ("state", "join")]
-    writes: dict[str, Any] = {}
-    for fact in sorted((fact for fact in facts if fact is not None), key=lambda fact: fact.seq):
-        if fact.kind == kinds.STATE_WRITTEN:
-            writes.update(_written(fact))
-        elif fact.data.get("failed") is None:
-            for branch in fact.data.get("branches", ()):
-                writes.update(_writes_of(state, branch))
-    return writes
+    forget(state, event.data["forgets"])
 
 
 def _command(state: RunState, event: Event) -> None:
@@ -247,7 +199,7 @@ def _node_completed(state: RunState, event: Event) -> None:
     _finish(state, event, "completed", data.get("output"), tuple(data.get("next", ())), data.get("end"))
     node = event.node or ""
     root = f"{state.generation}/{node}"
-    if "error" in (data.get("end") or ()):
+    if state.last is not None and error_of(state.last) is not None:
         _change(state, node, state.writes.get(root) or {})
         return
     state.forgotten.pop(node, None)
@@ -261,7 +213,7 @@ def _node_completed(state: RunState, event: Event) -> None:
     writes = state.writes.pop(root, None)
     if writes:
         state.node_writes[node.rpartition("#")[0]] = writes
-        _apply(state.context, writes)
+        apply_writes(state.context, writes)
 
 
 def _change(state: RunState, node: str, writes: dict[str, Any]) -> None:
@@ -272,15 +224,7 @@ def _change(state: RunState, node: str, writes: dict[str, Any]) -> None:
     )
     if writes:
         state.node_writes[name] = dict(writes)
-        _apply(state.context, writes)
-
-
-def _apply(context: dict[str, Any], writes: dict[str, Any]) -> None:
-    for name, value in writes.items():
-        if value is DELETED:
-            context.pop(name, None)
-        else:
-            context[name] = value
+        apply_writes(state.context, writes)
 
 
 def _node_failed(state: RunState, event: Event) -> None:
@@ -303,7 +247,8 @@ def _finish(
     result = NodeResult(name, int(visit), status, output, following, end)
     if error_of(result) is not None:
         last = state.last.name if state.last is not None else None
-        state.before[name] = Before(state.results.get(name), last, {}, None)
+        state.before[name] = Before(state.results.get(name), tuple(state.results), last, {}, None)
+    state.results.pop(name, None)  # the order is that in which they ended
     state.results[name] = result
     state.last = result
     state.interruptions = 0
@@ -407,16 +352,7 @@ def _noted(state: RunState, event: Event) -> None:
 
 def _state_written(state: RunState, event: Event) -> None:
     _noted(state, event)
-    state.writes.setdefault(event.scope or "", {}).update(_written(event))
-
-
-def _written(event: Event) -> dict[str, Any]:
-    """The values of a `state.written`, by key."""
-    data = event.data
-    if "values" in data:
-        values: dict[str, Any] = data["values"]
-        return values
-    return {data["name"]: DELETED if data.get("deleted") else data.get("value")}
+    state.writes.setdefault(event.scope or "", {}).update(written_by(event))
 
 
 def _branches_joined(state: RunState, event: Event) -> None:

@@ -80,12 +80,14 @@ class Before(NamedTuple):
 
     Attributes:
         result: of its visit before.
+        order: of the nodes that had ended.
         last: the node that had ended last.
         context: what it changed of the state, as that was; `DELETED` where there was nothing.
         writes: of its visit before.
     """
 
     result: NodeResult | None
+    order: tuple[str, ...]
     last: str | None
     context: dict[str, Any]
     writes: dict[str, Any] | None

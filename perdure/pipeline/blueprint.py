@@ -9,7 +9,7 @@ from typing import NamedTuple
 from perdure.core.canonical import JSONValue
 from perdure.pipeline.conditions import Condition, parse_condition
 from perdure.pipeline.document import Document, DocumentEdge, DocumentNode
-from perdure.pipeline.handler_types import CODERGEN, FAN_IN, START, handler_type
+from perdure.pipeline.handler_types import CODERGEN, FAN_IN, PARALLEL, START, handler_type
 from perdure.pipeline.joins import joins_of
 from perdure.pipeline.settings import (
     EdgeSettings,
@@ -134,6 +134,11 @@ class Blueprint:
         if fan_out not in self._regions:
             self._regions[fan_out] = _region(self.places, self.places[fan_out])
         return self._regions[fan_out]
+
+    def in_branch(self, node: str) -> bool:
+        """Whether a branch of a fan-out can come to a node."""
+        fan_outs = (place for place in self.places.values() if place.type == PARALLEL and place.join is not None)
+        return any(node in self.region(place.id).inside for place in fan_outs)
 
     def target_of(self, *names: str) -> str | None:
         """The first of these that is a node."""

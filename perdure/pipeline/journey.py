@@ -16,15 +16,17 @@ import orjson
 from perdure.core.canonical import JSONValue
 from perdure.core.errors import PerdureError, ScopeInUseError, StepFailed, ValueRefusedError
 from perdure.core.pipeline_errors import ContextKeyError
+from perdure.engine.failures import origin_of
 from perdure.engine.run import Run
 from perdure.model.errors import may_succeed_later
 from perdure.pipeline.blueprint import Blueprint, Place, Way
 from perdure.pipeline.handler_types import CODERGEN, CONDITIONAL, EXIT, PARALLEL, START, TOOL
-from perdure.pipeline.outcome import Outcome, failure
+from perdure.pipeline.outcome import Outcome, Status, failure
 from perdure.pipeline.routing import choose_way
 from perdure.pipeline.run_context import StageContext
 from perdure.pipeline.stage import Ended, HandlerResult, Stage
 from perdure.pipeline.stage_events import STAGE_FAILED
+from perdure.pipeline.stopped import Calls, LastExecution
 from perdure.pipeline.visits import Visits
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class Journey:
         gates: what goal gates in a branch came to; at the top level they are kept by the run.
         inside: the fan-outs whose branch this is, the outermost first.
         region: in a branch, the nodes that it can come to.
+        reopened_at: the executions of its stage that retries of the run began again with; at the top level.
+
+    Attributes:
+        last: the last execution of the stage that ended last, if it failed.
     """
 
     pipeline: Pipeline
@@ -65,6 +71,8 @@ class Journey:
     gates: dict[str, str] | None = None
     inside: tuple[str, ...] = ()
     region: frozenset[str] | None = None
+    reopened_at: tuple[int, ...] = ()
+    last: LastExecution | None = field(default=None, init=False)
 
     @property
     def blueprint(self) -> Blueprint:
@@ -101,8 +109,9 @@ class Journey:
         Returns:
             The outcome; its status is not `retry` any more.
         """
-        outcome = await self._repeated(place, visit, entered_by)
+        outcome, calls, attempt = await self._repeated(place, visit, entered_by)
         outcome = self._written(outcome)
+        self.last = calls.last_execution(attempt, outcome) if outcome.failed else None
         if place.type in WITH_STATUS:
             status = orjson.dumps(outcome.to_dict(), option=orjson.OPT_INDENT_2)
             self._stage(place, visit, 1, entered_by).keep("status.json", status, "application/json")
@@ -111,19 +120,28 @@ class Journey:
         self.previous = Ended(place.id, outcome)
         return outcome
 
-    async def _repeated(self, place: Place, visit: int, entered_by: Way | None) -> Outcome:
+    async def _repeated(self, place: Place, visit: int, entered_by: Way | None) -> tuple[Outcome, Calls, int]:
+        """Execute a stage as often as its policy says; a retry of the run begins that anew.
+
+        Returns:
+            The outcome, what the last execution asked for, and which one that was.
+        """
         settings = place.settings
         policy = self.pipeline.retry.of_node(settings.max_retries if settings.says_retries else None)
         attempts = 1 if place.type in NEVER_REPEATED else policy.attempts
-        attempt = 1
+        last = attempts + max((1, *self.reopened_at)) - 1
+        attempt, calls = 1, Calls()
         outcome = await self._attempted(self._stage(place, visit, attempt, entered_by))
         while outcome.failed and outcome.retryable:
-            if attempt == attempts:
-                return replace(outcome, status="partial_success" if place.settings.allow_partial else "fail")
-            await self._pause(place, visit, attempt, outcome, policy.backoff.delay_s(attempt, self.run.random()))
-            attempt += 1
+            if attempt == last:
+                status: Status = "partial_success" if settings.allow_partial else "fail"
+                return replace(outcome, status=status), calls, attempt
+            begun = max((1, *(one for one in self.reopened_at if one <= attempt)))
+            delay_s = policy.backoff.delay_s(attempt - begun + 1, self.run.random())
+            await self._pause(place, visit, attempt, outcome, delay_s)
+            attempt, calls = attempt + 1, Calls()
             outcome = await self._attempted(self._stage(place, visit, attempt, entered_by))
-        return replace(outcome, status="fail") if outcome.failed else outcome
+        return (replace(outcome, status="fail") if outcome.failed else outcome), calls, attempt
 
     async def _pause(self, place: Place, visit: int, attempt: int, outcome: Outcome, delay_s: float) -> None:
         """Tell that an execution failed, and wait for the next one."""
@@ -139,13 +157,15 @@ class Journey:
         try:
             return outcome_of(await handler(stage), auto_status=stage.settings.auto_status)
         except StepFailed as error:
-            return failure_of(error)
+            return replace(failure_of(error), raised=True)
         except ScopeInUseError:  # a defect of the handler, and no outcome
             raise
         except PerdureError as error:
-            return failure(error.message, retryable=error.retryable)
+            failed = failure(error.message, retryable=error.retryable)
+            return replace(failed, origin=origin_of(error), raised=True)
         except Exception as error:
-            return failure(f"{type(error).__name__}: {error}")
+            failed = failure(f"{type(error).__name__}: {error}")
+            return replace(failed, origin=origin_of(error), raised=True)
 
     def _written(self, outcome: Outcome) -> Outcome:
         """Write the outcome into the context; one that cannot be written is a failed one."""
@@ -232,7 +252,7 @@ def outcome_from(fields: Mapping[str, Any]) -> Outcome:
 
 def failure_of(error: StepFailed) -> Outcome:
     """The outcome of a stage whose step failed for good."""
-    return failure(error.message, retryable=_is_worth_repeating(error))
+    return replace(failure(error.message, retryable=_is_worth_repeating(error)), origin=origin_of(error))
 
 
 def _told(outcome: Outcome) -> dict[str, JSONValue]:

@@ -14,6 +14,8 @@ Status = Literal["success", "fail", "partial_success", "retry", "skipped"]
 STATUSES: Final = frozenset(get_args(Status))
 SATISFIED: Final = frozenset(("success", "partial_success"))
 """What a goal gate must have come to."""
+Place = tuple[str, str]
+"""Scope and key of a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class Outcome:
         output: what the stage said or printed; for the results of a fan-out.
         edge: the edge to take, whatever the order of edges says.
         offered: edges that a person could choose: none of them is taken without having been chosen.
+        origin: of a failure: scope and key of the step, question or child whose outcome it is, where that is known.
+        raised: of a failure: the handler raised an exception.
+        decided: of a failure: it follows from what other stages came to, and from nothing else.
     """
 
     status: Status = "success"
@@ -43,6 +48,9 @@ class Outcome:
     output: str = ""
     edge: DocumentEdge | None = None
     offered: tuple[DocumentEdge, ...] = ()
+    origin: Place | None = None
+    raised: bool = False
+    decided: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a status that there is not."""

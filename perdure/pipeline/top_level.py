@@ -20,6 +20,7 @@ from perdure.pipeline.journey import GATES, Journey, outcome_from
 from perdure.pipeline.outcome import SATISFIED, Outcome
 from perdure.pipeline.run_context import RunContext, StageContext
 from perdure.pipeline.stage import Ended
+from perdure.pipeline.stopped import ATTEMPT, GATE_UNSATISFIED, STAGE_FAILED, LastExecution, Stopped, reopened_at
 from perdure.pipeline.visits import Visits
 from perdure.workflow.graph import Done, Fail, Next
 from perdure.workflow.graph import Outcome as NodeOutcome
@@ -86,7 +87,15 @@ class TopLevel:
         if before.stages == 0:
             await self._begin(run, context)
         known = _AllVisits(run.visits, _own(context, VISITS))
-        journey = Journey(self.pipeline, run, context, before.ended, before.stages + 1, visits=Visits(known))
+        journey = Journey(
+            self.pipeline,
+            run,
+            context,
+            before.ended,
+            before.stages + 1,
+            visits=Visits(known),
+            reopened_at=reopened_at(run.forgotten),
+        )
         visit = run.visit + known.in_branches(self.place.id)
         outcome = await journey.perform(self.place, visit, self._way(before.edge))
         if journey.visits.counts:
@@ -133,7 +142,7 @@ class TopLevel:
     async def _go_on(self, journey: Journey, before: Before, outcome: Outcome) -> NodeOutcome:
         place, way = journey.next_place(self.place, outcome)
         if place is None:
-            return self._stopped(outcome)
+            return self._stopped(outcome, journey.last)
         failures = before.failures or journey.failures
         refused = self._bounded(journey, place)
         if refused is not None:
@@ -152,11 +161,16 @@ class TopLevel:
             told["edge"] = edge
         return Next(target, output=told)
 
-    def _stopped(self, outcome: Outcome) -> Fail:
+    def _stopped(self, outcome: Outcome, last: LastExecution | None) -> Fail:
+        """The run fails after this stage. What another execution of the stage need not come to says so."""
         name = self.place.id
         if outcome.status == "fail":
             reason = outcome.failure_reason or "no reason was given"
-            return Fail(f"stage {name!r} failed: {reason}", code="stage_failed", details=_details(name, reason))
+            message = f"stage {name!r} failed: {reason}"
+            if last is None or not last.again:
+                return Fail(message, code=STAGE_FAILED, details=_details(name, reason))
+            details = _details(name, reason, **{ATTEMPT: last.attempt})
+            return Stopped(message, code=STAGE_FAILED, details=details, origin=last.origin)
         return Fail(f"no eligible edge leaves stage {name!r}", code="no_eligible_edge", details=_details(name))
 
     def _bounded(self, journey: Journey, place: Place) -> Fail | None:
@@ -198,6 +212,10 @@ class TopLevel:
 
     def _sent_back(self, journey: Journey, before: Before, gate: str, outcome: Outcome) -> NodeOutcome:
         blueprint, settings = self._blueprint, self._blueprint.places[gate].settings
+        if any(error.get("code") == GATE_UNSATISFIED for error in journey.run.forgotten):
+            # A retry of the run: it was at its end for the want of a target, and is sent back to the gate itself.
+            refused = self._bounded(journey, blueprint.places[gate])
+            return refused or self._next(journey, outcome, gate, before.failures, None)
         target = blueprint.target_of(
             settings.retry_target,
             settings.fallback_retry_target,
@@ -206,7 +224,9 @@ class TopLevel:
         )
         if target is None:
             message = f"goal gate {gate!r} is not satisfied, and there is no retry target"
-            return Fail(message, code="goal_gate_unsatisfied", details=_details(gate))
+            if blueprint.in_branch(gate):  # where nothing is entered from outside
+                return Fail(message, code=GATE_UNSATISFIED, details=_details(gate))
+            return Stopped(message, code=GATE_UNSATISFIED, details=_details(gate))
         redirects = _own(journey.context, REDIRECTS)
         count = int(str(redirects.get(gate, 0))) + 1
         limit = blueprint.settings.goal_gate_limit

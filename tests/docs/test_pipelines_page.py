@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from perdure.model.simulation import SimulatedBackend
+from perdure.pipeline import top_level
 from perdure.pipeline.branches import LONGEST_OUTPUT
 from perdure.pipeline.commands.environment import ALLOWED, MORE_NAMES
 from perdure.pipeline.commands.files import MOST_BYTES, MOST_FILES
@@ -43,8 +44,10 @@ def test_the_shapes_are_those_of_the_code() -> None:
 
 def test_the_codes_of_failed_runs_are_those_of_the_code() -> None:
     tree = ast.parse((ROOT / "perdure" / "pipeline" / "top_level.py").read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Fail"]
-    codes = {ast.literal_eval(word.value) for call in calls for word in call.keywords if word.arg == "code"}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    failures = [call for call in calls if getattr(call.func, "id", "") in ("Fail", "Stopped")]
+    given = [word.value for call in failures for word in call.keywords if word.arg == "code"]
+    codes = {getattr(top_level, one.id) if isinstance(one, ast.Name) else ast.literal_eval(one) for one in given}
     assert {row[0] for row in table_rows(PAGE, "code")} == codes
 
 

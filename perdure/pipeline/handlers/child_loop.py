@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from perdure.core.canonical import JSONValue
 from perdure.core.errors import ChildFailed, WaitTimeout
 from perdure.engine.children import ChildHandle
+from perdure.engine.failures import origin_of
 from perdure.pipeline.conditions import Condition, parse_condition
 from perdure.pipeline.outcome import Outcome, failure
 from perdure.pipeline.stage import Stage
+from perdure.pipeline.stopped import latest_call
 
 CHILD = "stack.child"
 STEER = "steer"
@@ -37,7 +40,8 @@ async def supervise(stage: Stage) -> Outcome:
         await asyncio.shield(child.cancel("its branch was cancelled"))
         raise
     await child.cancel(f"not ended after {stage.settings.max_cycles} cycles")
-    return failure(f"the child has not ended after {stage.settings.max_cycles} cycles", retryable=False)
+    late = failure(f"the child has not ended after {stage.settings.max_cycles} cycles", retryable=False)
+    return replace(late, origin=latest_call())
 
 
 async def _cycle(stage: Stage, child: ChildHandle[Any]) -> Outcome | None:
@@ -52,7 +56,7 @@ async def _cycle(stage: Stage, child: ChildHandle[Any]) -> Outcome | None:
             await _observe(stage, child)
         return None
     except ChildFailed as error:
-        return _ended(stage, "fail", error.details or {}, error.message)
+        return replace(_ended(stage, "fail", error.details or {}, error.message), origin=origin_of(error))
     return _ended(stage, "success", {"status": "completed", "output": output}, "")
 
 

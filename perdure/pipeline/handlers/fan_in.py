@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 from perdure.core.canonical import canonical
@@ -28,7 +29,8 @@ async def join_branches(stage: Stage) -> Outcome:
         "parallel.fan_in.best_outcome": best["outcome"],
     }
     if all(one["outcome"] == "fail" for one in results):
-        return Outcome("fail", failure_reason="every branch failed", retryable=False, context_updates=updates)
+        failed = failure("every branch failed", retryable=False).with_updates(updates)
+        return replace(failed, decided=True)
     return Outcome(context_updates=updates, notes=f"best: {best['id']}")
 
 

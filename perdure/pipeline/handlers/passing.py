@@ -17,4 +17,4 @@ async def pass_through(stage: Stage) -> Outcome:
     """`conditional`: the outcome of the stage before it, for the edges to decide on."""
     if stage.previous is None:
         return Outcome()
-    return replace(stage.previous.outcome, context_updates={}, edge=None, offered=())
+    return replace(stage.previous.outcome, context_updates={}, edge=None, offered=(), origin=None, decided=True)

@@ -5,7 +5,7 @@ Fed with events, it is never asked to look anything up. All views of `/pipelines
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perdure.core import kinds
@@ -78,6 +78,7 @@ class Portrait:
         self._records = PipelineRecords(run_id, blueprint)
         self._artifacts: dict[str, ArtifactEntry] = {}
         self._statuses: dict[str, str] = {}
+        self._before_failure: Checkpoint | None = None
 
     @property
     def run_id(self) -> str:
@@ -97,6 +98,8 @@ class Portrait:
     def feed(self, event: Event) -> None:
         """Take in the next event of the journal."""
         self._note_answer(event)
+        if event.kind == kinds.RUN_REOPENED:
+            self._take_back(event)
         made = self._records.feed(event)
         self.log += made
         for record in made:
@@ -125,8 +128,26 @@ class Portrait:
             if self.checkpoint is not None and record["name"] in self.checkpoint.outcomes:
                 self.checkpoint.outcomes[record["name"]] = status
 
+    def _take_back(self, event: Event) -> None:
+        """A retry forgets the visit that ended the run: it has not completed then."""
+        forgets = (event.data or {}).get("forgets") or {}
+        if forgets.get("nodes") and self._before_failure is not None:
+            self.checkpoint = self._before_failure if self._before_failure.completed_nodes else None
+        self._before_failure = None
+        gone = {(scope, key) for scope, key in forgets.get("records") or ()}
+        for gate, answered in list(self.answered.items()):
+            wait = self.state.waits.get(answered.question.id)
+            if wait is not None and (wait.scope, wait.key) in gone:
+                del self.answered[gate]
+
     def _save(self, event: Event, record: Record) -> None:
         node, following = record["node_id"], (event.data or {}).get("next") or ()
+        self._before_failure = None
+        if "error" in ((event.data or {}).get("end") or ()):
+            last = self.checkpoint or Checkpoint("", None, "")
+            self._before_failure = replace(
+                last, completed_nodes=list(last.completed_nodes), outcomes=dict(last.outcomes)
+            )
         checkpoint = self.checkpoint = self.checkpoint or Checkpoint(node, None, "")
         checkpoint.current_node, checkpoint.next_node = node, next(iter(following), None)
         checkpoint.timestamp = record["timestamp"]

@@ -77,6 +77,7 @@ class PipelineRecords:
         self._strands: dict[str, _Strand] = {}
         self._fan_outs: dict[str, _FanOut] = {}
         self._outcome = "success"
+        self._outcome_before = "success"
         self._failures = False
         self._ended: str | None = None
         self._made: list[Record] = []
@@ -120,6 +121,8 @@ class PipelineRecords:
         self._fan_outs.clear()
 
     def _run_reopened(self, event: Event) -> None:
+        if (event.data.get("forgets") or {}).get("nodes"):  # with the visit goes what it wrote
+            self._outcome = self._outcome_before
         by_contract = event.data.get("reason") == CHECKPOINT_RESUME
         fields = {
             "status": "running",
@@ -149,6 +152,7 @@ class PipelineRecords:
         node = event.node or ""
         self._open[node] = None
         if node not in self._visits:
+            self._outcome_before = self._outcome
             self._visits[node] = visit = self._next_visit(node.rpartition("#")[0])
             self._add(event, "StageStarted", _told(visit))
 
