@@ -146,7 +146,7 @@ class Supervisor:
             self._waiting_since_s = None
             return None
         waits = await self._waits(tree)
-        if _is_about_to_settle(waits, tree):
+        if _is_about_to_settle(waits, tree) or await self.tree() != tree:  # it went on while the waits were read
             return None
         code = code_of_waits(waits, tree)
         return code if self._is_over(code, waits) else None
