@@ -170,8 +170,8 @@ class Gate:
     # --- what they send -----------------------------------------------------------------------------------------------
 
     async def _body_in_time(self, scope: Scope, receive: Receive) -> bytes | Json:
-        if not any(name in BODY_FIELDS for name, _ in scope["headers"]):
-            return await self._body(scope, receive)  # it has none, and nothing is waited for
+        if scope["http_version"][:1] == "1" and not any(name in BODY_FIELDS for name, _ in scope["headers"]):
+            return b""  # a request of HTTP/1 that announces no body has none
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
                 return await self._body(scope, receive)

@@ -128,11 +128,10 @@ class Reader:
 
     def head(self, run_id: str) -> Head | None:
         """The head of a journal."""
-        found = self.rows("run_ownership", (run_id,))
-        if not found:
-            return None
-        last = self.rows("event_last", (found[0][0],))
+        last = self.rows("event_last_of", (run_id,))
         if not last:
+            if not self.rows("run_ownership", (run_id,)):
+                return None
             raise CorruptRecordError(f"run {run_id} has no events", run_id=run_id)
         seq, header = last[0]
         return Head(seq, hashlib.sha256(header).digest())
