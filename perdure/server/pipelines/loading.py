@@ -33,7 +33,7 @@ from perdure.workflow.graph import Graph
 SUBMITTED: Final = ".submitted"
 """The member of a run's input that holds text and options. No caller can give it: no part of a context's key is empty.
 """
-_LARGE: Final = 20_000
+_LARGE: Final = 4_000
 """Characters; a longer text is read in a thread, so that other requests need not wait for it."""
 
 
@@ -155,9 +155,13 @@ async def made(source: str, options: PipelineOptions, settings: PipelineSettings
     Raises:
         PipelineSyntaxError, PipelineInvalidError, InputError: see `SubmittedPipeline`.
     """
-    if len(source) < _LARGE:
-        return SubmittedPipeline(source, options, settings)
-    return await asyncio.to_thread(SubmittedPipeline, source, options, settings)
+
+    def compiled() -> SubmittedPipeline:
+        pipeline = SubmittedPipeline(source, options, settings)
+        pipeline.compile()
+        return pipeline
+
+    return compiled() if len(source) < _LARGE else await asyncio.to_thread(compiled)
 
 
 def submission() -> Submission:
