@@ -240,7 +240,7 @@ class Commanding(Looking):
             error = view.error or {}
             raise RunFailed(
                 f"run {run_id} failed: {error.get('message', '')}",
-                hint=error.get("hint") or "see what it did with 'perdure show'; 'perdure retry' opens it again",
+                hint=error.get("hint") or "see it with 'perdure show'; 'perdure retry' tries again what failed",
                 run_id=run_id,
                 error=error,
             )

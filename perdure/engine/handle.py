@@ -117,7 +117,7 @@ class RunHandle(Generic[R]):
             error = data.get("error") or {}
             raise RunFailed(
                 f"run {self.id} failed: {error.get('message', '')}",
-                hint=error.get("hint") or "see what it did with 'perdure show'; 'perdure retry' opens it again",
+                hint=error.get("hint") or "see it with 'perdure show'; 'perdure retry' tries again what failed",
                 run_id=self.id,
                 error=error,
             )

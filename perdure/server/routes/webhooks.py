@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from perdure.server.asked import Body, Engine
+from perdure.server.bodies import StrictRoute
 from perdure.server.responses import Json
 from perdure.server.told import webhooks as told
 from perdure.server.told.errors import answers, refusals
@@ -28,7 +29,7 @@ MOST_KEPT_S: Final = 30 * 86_400.0
 """How long a secret that was replaced may sign, at most."""
 EVENTS: Final = f"types of messages, none are all: {', '.join(TYPES)}"
 
-router = APIRouter(tags=["webhooks"], prefix="/webhooks")
+router = APIRouter(tags=["webhooks"], prefix="/webhooks", route_class=StrictRoute)
 
 
 class WebhookBody(Body):

@@ -94,6 +94,7 @@ async def test_a_key_that_stands_twice_is_named_and_refused() -> None:
             (f"/runs/{run_id}/cancel", b'{"reason": "a", "reason": "b"}'),
             ("/signals", b'{"name": "go", "payload": {"x": 1, "x": 2}}'),
             ("/pipelines", b'{"dot": "digraph {}", "dot": "digraph {}"}'),
+            ("/webhooks", b'{"url": "https://a.example", "url": "https://b.example"}'),
         ]:
             answer = await place.client.post(path, content=body, headers=JSON)
             assert (answer.status_code, answer.json()["error"]) == (400, "invalid json body"), path
